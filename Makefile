@@ -1,0 +1,66 @@
+# Everything starts here; each target does its own set-up, once per requirements.lock.
+#   make repro                  the default study, in place: reports/
+#   make repro PROFILE=smoke    another profile, in a copy: runs/smoke/reports/ (RUN=... elsewhere)
+#   make test                   ruff, pytest, the smoke study, and nbval over the notebooks
+#   make lab                    JupyterLab
+#   make smoke, make bench, make lock, make clean
+
+PYTHON ?= python3
+PROFILE ?= default
+RUN ?= runs/$(PROFILE)
+READY := .venv/.ready
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: repro smoke test lint unit notebooks lab bench lock clean
+
+repro: $(READY)
+ifeq ($(PROFILE),default)
+	dvc repro
+else
+	python -m hmdiff.profiles $(PROFILE) $(RUN)
+	cd $(RUN) && dvc repro
+endif
+
+smoke:
+	$(MAKE) repro PROFILE=smoke
+
+test: lint unit smoke notebooks
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+
+unit: $(READY)
+	pytest
+
+# In the copy that `make smoke` filled: nothing here touches the committed results.
+notebooks: smoke
+	cd runs/smoke && PYTHONPATH="$$PWD" pytest --nbval-lax --nbval-kernel-name python3 notebooks
+
+lab: $(READY)
+	jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+
+bench: $(READY)
+	python -m hmdiff.bench
+
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 to 3.13 is needed:" \
+	       "name one with 'make PYTHON=python3.12 ...'" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	python -m pip install --quiet -r requirements.lock
+	python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Renew the pins: the newest versions that pyproject.toml allows, in an environment of their own.
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet '.[test]'
+	{ grep '^#' requirements.lock; \
+	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude hmdiff \
+	  | grep -vE '^(nvidia|cuda|triton)' | sed 's/+[a-z0-9.]*$$//'; } > requirements.lock.part
+	mv requirements.lock.part requirements.lock
+
+# What can be made again, less the environment and the pipeline's data.
+clean:
+	rm -rf build runs .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""hmdiff: an executable study of Distribution-Aligned Diffusion for Human Mesh Recovery."""

@@ -1,0 +1,88 @@
+"""Weights as safetensors, and the resume files of long loops. Nothing read here can run code.
+
+Weights are results: written once, atomically, with their parameters as metadata. A resume file is
+scratch: it lies outside the pipeline's outputs, belongs to one exact setting (`key`), and is
+removed when its loop is done.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+def save_weights(path: str | Path, weights: nn.Module | dict[str, Tensor], meta: dict) -> None:
+    """Write weights and JSON-able `meta` to a safetensors file, atomically."""
+    path = Path(path)
+    if isinstance(weights, nn.Module):
+        weights = weights.state_dict()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    # One metadata entry: the file's bytes must not depend on the order of a hash map.
+    save_file(tensors, part, metadata={"hmdiff": json.dumps(meta, sort_keys=True)})
+    os.replace(part, path)
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """Read (weights, meta) written by `save_weights`.
+
+    Raises:
+        FileNotFoundError, ValueError: one line that names the file and the remedy.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such weights; run `dvc repro` to train them")
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {}).get("hmdiff", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, meta
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: damaged weights ({error}); delete it and run again") from None
+
+
+class Resume:
+    """The state of one long loop on disk, so that a killed run goes on where it was.
+
+    Args:
+        path: the scratch file.
+        key: everything that the loop's result depends on; another key means another loop, and
+            its state is ignored.
+        every_s: seconds between saves.
+    """
+
+    def __init__(self, path: str | Path, key: dict, every_s: float = 20.0):
+        self.path, self.key, self.every_s = Path(path), json.dumps(key, sort_keys=True), every_s
+        self.saved_at = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, or None where there is none, it is damaged, or of another loop."""
+        try:
+            saved = torch.load(self.path, weights_only=True)
+            return saved["state"] if saved["key"] == self.key else None
+        except FileNotFoundError:
+            return None
+        except Exception:  # any damage means the same: start over (torch raises many kinds)
+            return None
+
+    def due(self) -> bool:
+        """True when `every_s` seconds have passed since the last save."""
+        return time.monotonic() - self.saved_at >= self.every_s
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write tensors, numbers, strings and containers of them, atomically."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_name(self.path.name + ".part")
+        torch.save({"key": self.key, "state": state}, part)
+        os.replace(part, self.path)
+        self.saved_at = time.monotonic()
+
+    def clear(self) -> None:
+        """Remove the file: the loop is done."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,303 @@
+"""Every system of the paper's ablations run on a split, and measured per image.
+
+A method is a row of METHODS: which checkpoint it uses and how its reverse process uses U. The
+knobs that are tuned on validation (steps, gamma, r, start) come from `Knobs`, so that the same
+code serves the sweeps and the final tables.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import linear
+from .body import load as load_body
+from .coarse import CoarseMesh
+from .coarse import load as load_coarse
+from .denoiser import Baseline, Denoiser
+from .metrics import METRICS, PROTOCOLS, evaluate_joints, evaluate_meshes
+from .params import Params
+from .sampler import Guidance, Samples, sample
+from .splits import Split
+from .train import load_system
+
+CHAINS = 64  # chains that go through g at once: what fits the caches of a small machine
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the tables.
+
+    Attributes:
+        checkpoint: the trained variant (train.VARIANTS).
+        at: where U pulls, see `sampler.Guidance`.
+        prior: U itself, or its mode u_c in every place of the N samples.
+        start: Gaussian noise, or H_U.
+        strategy: whether the activation strategy may end the guidance.
+        tuned: the method whose tuned knobs it uses.
+    """
+
+    checkpoint: str
+    tuned: str
+    at: Literal["h0_hat", "h_k", "none"] = "none"
+    prior: Literal["U", "u_c"] = "U"
+    start: Literal["noise", "H_U"] = "noise"
+    strategy: bool = True
+
+
+METHODS = {
+    "Image Feature": Method("image", "Image Feature"),
+    "Pose Feature": Method("pose", "Pose Feature"),
+    "Both Features": Method("both", "Both Features"),
+    "Ours w/ H_U": Method("image", "Ours w/ H_U", start="H_U"),
+    "Direct L2": Method("image", "Direct L2", at="h_k"),
+    "Ours w/ u_c": Method("image", "Ours", at="h0_hat", prior="u_c"),
+    "Ours w/o AS": Method("image", "Ours w/o AS", at="h0_hat", strategy=False),
+    "Ours": Method("image", "Ours", at="h0_hat"),
+}
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """What a method's sampler is set to; `k_start` matters for H_U alone."""
+
+    steps: int
+    gamma: float
+    r: float
+    N: int
+    hypotheses: int
+    eta: float
+    k_start: int = 0
+
+
+@dataclass
+class Bench:
+    """All that evaluation needs for one subject and seed; checkpoints are read when first used."""
+
+    subject: str
+    seed: int
+    data: Path
+    params: Params
+    mesh: CoarseMesh
+    joint_regressor: Tensor
+    upsampler: linear.Upsampler
+    lift: torch.nn.Linear
+    systems: dict[str, Denoiser | Baseline] = field(default_factory=dict)
+
+    def system(self, variant: str) -> Denoiser | Baseline:
+        """The trained system of a variant."""
+        if variant not in self.systems:
+            folder = self.data / "checkpoints" / f"{self.subject}-{variant}-{self.seed}"
+            self.systems[variant] = load_system(folder / "model.safetensors", self.params)
+        return self.systems[variant]
+
+
+def load_bench(subject: str, seed: int, data: Path, params: Params) -> Bench:
+    """Read the models, linear maps and regressors of a subject."""
+    mesh = load_coarse(data / "models" / f"{subject}_coarse.npz")
+    body = load_body(data / "models" / f"open_{subject}.npz")
+    maps = linear.load(data / "features" / subject / "linear.safetensors")
+    return Bench(subject, seed, data, params, mesh, body.joint_regressor, *maps)
+
+
+def default_knobs(params: Params) -> Knobs:
+    """The sampler block of params.yaml."""
+    s = params.sampler
+    return Knobs(s.steps, s.gamma, s.r, s.N, s.hypotheses, s.eta)
+
+
+@torch.no_grad()
+def run(bench: Bench, method: Method, knobs: Knobs, split: Split, seed: int = 0) -> Samples:
+    """Sample `knobs.hypotheses` coarse meshes for each image of a split.
+
+    Returns:
+        Samples whose first dimension is n x hypotheses (R and active: steps x n x hypotheses).
+    """
+    g, f, n = bench.system(method.checkpoint), bench.mesh.f, knobs.hypotheses
+    per_batch = max(1, CHAINS // n)
+    parts = []
+    for first in range(0, len(split), per_batch):
+        part = split.take(slice(first, first + per_batch))
+        # One generator a batch of images: its result does not depend on the other batches.
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + first)
+        u, h_start = targets(bench, method, knobs, part, generator)
+        c = g.net.condition(part.f_I, part.heat)
+        image = torch.arange(len(part)).repeat_interleave(n)
+
+        def denoise(h_k: Tensor, k: int, chains: Tensor, c=c, image=image) -> Tensor:
+            return g(h_k, torch.full((len(h_k),), k), c[image[chains]])
+
+        guidance = Guidance(method.at, knobs.gamma, knobs.r if method.strategy else 0.0)
+        samples = sample(
+            denoise,
+            f,
+            u[image],
+            g.alpha,
+            knobs.steps,
+            guidance,
+            generator,
+            knobs.eta,
+            h_start,
+            knobs.k_start if h_start is not None else None,
+        )
+        parts.append(samples)
+    return Samples(
+        torch.cat([p.h_0 for p in parts]).unflatten(0, (-1, n)),
+        torch.cat([p.R for p in parts], dim=1).unflatten(1, (-1, n)),
+        torch.cat([p.active for p in parts], dim=1).unflatten(1, (-1, n)),
+        torch.cat([p.diverged for p in parts]).unflatten(0, (-1, n)),
+    )
+
+
+def targets(
+    bench: Bench, method: Method, knobs: Knobs, part: Split, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """DAT's poses u (B, N, J, 3), and H_U's starting meshes (B * hypotheses, V, 3) or None."""
+    if method.start == "H_U":
+        u = part.U.sample(knobs.hypotheses, generator)
+        return u, lift(bench, u.flatten(0, 1))
+    if method.prior == "u_c":
+        return part.U.mode()[:, None].expand(-1, knobs.N, -1, -1), None
+    return part.U.sample(knobs.N, generator), None
+
+
+def lift(bench: Bench, pose: Tensor) -> Tensor:
+    """The linear lift of poses (B, J, 3) to coarse meshes (B, V, 3)."""
+    return bench.lift(pose.flatten(1)).unflatten(1, (-1, 3))
+
+
+def full_mesh_mm(bench: Bench, h_0: Tensor, scale_m: float) -> Tensor:
+    """h_m: coarse meshes (B, V, 3), normalised, through the final MLP, (B, V_full, 3) in mm."""
+    return bench.upsampler(h_0) * (1000 * scale_m)
+
+
+def measure(bench: Bench, h_0: Tensor, split: Split) -> dict[str, np.ndarray]:
+    """Errors of coarse meshes h_0 (n, V, 3) against a split's full meshes, each metric (n,)."""
+    protocol, parts = PROTOCOLS[bench.subject], []
+    for rows in torch.arange(len(split)).split(32):
+        pred = full_mesh_mm(bench, h_0[rows], split.scale_m)
+        errors = evaluate_meshes(pred, split.mesh[rows] * 1000, bench.joint_regressor, protocol)
+        parts.append(errors)
+    return {name: torch.cat([p[name] for p in parts]).numpy() for name in METRICS}
+
+
+def measure_pose(bench: Bench, pose: Tensor, split: Split) -> dict[str, np.ndarray]:
+    """Errors of bare poses (n, J, 3), normalised; mesh metrics are NaN."""
+    truth = bench.joint_regressor @ split.mesh * 1000
+    errors = evaluate_joints(pose * (1000 * split.scale_m), truth, PROTOCOLS[bench.subject])
+    return {name: errors[name].numpy() for name in METRICS}
+
+
+def rows(
+    bench: Bench, method: str, errors: dict[str, np.ndarray], split: Split, **more: object
+) -> pd.DataFrame:
+    """Per-image errors as a tidy frame; `more` are further columns (steps, gamma, ...)."""
+    frame = split.index[["image", "dataset", "split", "person"]].copy()
+    frame["subject"], frame["seed"], frame["method"] = bench.subject, bench.seed, method
+    for name, value in {"steps": 0, "hypotheses": 1, "diverged": 0.0, **more}.items():
+        frame[name] = value
+    for name in METRICS:
+        frame[name] = errors[name].astype(np.float32)
+    return frame
+
+
+def evaluate(bench: Bench, name: str, knobs: Knobs, split: Split) -> pd.DataFrame:
+    """A diffusion method's per-image errors; the prediction is the centre of its hypotheses."""
+    samples = run(bench, METHODS[name], knobs, split, bench.seed)
+    return rows(
+        bench,
+        name,
+        measure(bench, samples.h_0.mean(dim=1), split),
+        split,
+        steps=knobs.steps,
+        hypotheses=knobs.hypotheses,
+        gamma=knobs.gamma,
+        r=knobs.r,
+        N=knobs.N,
+        diverged=samples.diverged.float().mean(dim=1).numpy(),
+        active=samples.active.float().mean(dim=(0, 2)).numpy(),
+    )
+
+
+def evaluate_sceptics(bench: Bench, split: Split, mean: Tensor) -> pd.DataFrame:
+    """What the diffusion has to beat: no image at all, and U without any diffusion.
+
+    Args:
+        mean: the mean coarse mesh of the split that trains g, (V, 3).
+    """
+    n = len(split)
+    lifted = lift(bench, split.u_mean)
+    return pd.concat(
+        [
+            rows(bench, "Mean pose", measure(bench, mean.expand(n, -1, -1), split), split),
+            rows(bench, "Linear lift of mean(U)", measure(bench, lifted, split), split),
+            rows(bench, "Detected pose u_c", measure_pose(bench, split.U.mode(), split), split),
+            rows(bench, "Mean of U", measure_pose(bench, split.u_mean, split), split),
+        ],
+        ignore_index=True,
+    )
+
+
+@torch.no_grad()
+def evaluate_baseline(bench: Bench, name: str, split: Split) -> pd.DataFrame:
+    """Baseline A or B: one pass, no diffusion."""
+    model = bench.system({"Baseline A": "baseline_a", "Baseline B": "baseline_b"}[name])
+    h_0 = torch.cat(
+        [
+            model(model.net.condition(split.f_I[part], split.heat[part]))
+            for part in torch.arange(len(split)).split(CHAINS)
+        ]
+    )
+    return rows(bench, name, measure(bench, h_0, split), split, steps=1)
+
+
+def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, dict]]:
+    """Tune every diffusion method on validation images, one knob at a time.
+
+    The order is the same for all: the weight of the guidance (or the start) at the default step
+    count, then the number of steps. Ours is also swept over r and N, for the figures; r and N stay
+    at the paper's values.
+
+    Returns:
+        per-image errors of every setting tried (columns `knob`, `value` name it), and for each
+        method its tuned knobs.
+    """
+    tune, base = bench.params.tune, default_knobs(bench.params)
+    grids = {
+        "Ours": {"gamma": tune.gamma, "steps": tune.steps},
+        "Ours w/o AS": {"gamma": tune.gamma, "steps": tune.steps},
+        "Direct L2": {"gamma": tune.direct_gamma, "steps": tune.steps},
+        "Ours w/ H_U": {"k_start": tune.start_step, "steps": tune.steps},
+        "Image Feature": {"steps": tune.steps},
+        "Pose Feature": {"steps": tune.steps},
+        "Both Features": {"steps": tune.steps},
+    }
+    frames: list[pd.DataFrame] = []
+
+    def best(name: str, knobs: Knobs, knob: str, values: tuple) -> Knobs:
+        errors = {}
+        for value in values:
+            tried = replace(knobs, **{knob: value})
+            frame = evaluate(bench, name, tried, split).assign(knob=knob, value=float(value))
+            frames.append(frame)
+            # A setting that diverges on any image is not a candidate.
+            errors[value] = frame["MPVE"].mean() + 1e6 * (frame["diverged"].max() > 0)
+            bar.update()
+        return replace(knobs, **{knob: min(errors, key=errors.get)})
+
+    total = sum(len(v) for grid in grids.values() for v in grid.values()) + len(tune.r + tune.N)
+    tuned = {}
+    with tqdm(total=total, desc=f"{bench.subject} sweep {bench.seed}") as bar:
+        for name, grid in grids.items():
+            knobs = base
+            for knob, values in grid.items():
+                knobs = best(name, knobs, knob, values)
+            tuned[name] = knobs
+        best("Ours", tuned["Ours"], "r", tune.r)
+        best("Ours", tuned["Ours"], "N", tune.N)
+    return pd.concat(frames, ignore_index=True), {n: vars(k) for n, k in tuned.items()}

@@ -1,0 +1,180 @@
+"""params.yaml as a typed, frozen object; an unknown key or an impossible value is an error.
+
+A profile (profiles/*.yaml) is an overlay on params.yaml, merged key by key before validation.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Length = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Subject = Literal["body", "hand"]
+
+
+class Block(BaseModel):
+    """A section of params.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Counts(Block):
+    train: Positive
+    validation: Positive
+    test: Positive
+
+
+class Studio(Block):
+    image_px: Annotated[int, Field(ge=64, le=1024)]
+    seed: int
+    threedpw: Counts
+    human36m: Counts
+    freihand: Counts
+
+
+class Prepare(Block):
+    box_scale: Annotated[float, Field(ge=1, le=3)]
+    phi_fraction: Share
+    upsampler_meshes: Positive
+
+
+class Phi(Block):
+    input_px: Annotated[int, Field(ge=64, multiple_of=32)]
+    small_px: Annotated[int, Field(ge=64, multiple_of=32)]
+    small_share: Annotated[float, Field(ge=0, le=1)]
+    augment: Annotated[float, Field(ge=0, le=1)]
+    width: Positive
+    blocks: Positive
+    modules: tuple[Positive, Positive, Positive]
+    context_channels: Annotated[int, Field(ge=128, multiple_of=128)]
+    deconv_channels: Positive
+    heatmap_px: Positive
+    cube_m: dict[Subject, Length]
+    sigma_bins: Length
+    epochs: dict[Subject, Positive]
+    batch: Positive
+    lr: Length
+
+
+class Diffusion(Block):
+    K: Annotated[int, Field(ge=2)]
+    schedule: Literal["beta", "alpha"]
+    beta: tuple[Share, Share]
+
+
+class LossWeights(Block):
+    v: Weight
+    j: Weight
+    n: Weight
+    e: Weight
+
+
+class Denoiser(Block):
+    width: Annotated[int, Field(ge=68)]
+    heads: Positive
+    feedforward: Positive
+    output: Literal["v", "epsilon"]
+    steps: dict[Subject, Positive]
+    batch: Positive
+    lr: Length
+    ema: Annotated[float, Field(ge=0, lt=1)]
+    clip: Length
+    weights: LossWeights = Field(alias="lambda")
+    baseline_b_layers: dict[Subject, Positive]
+
+
+class Sampler(Block):
+    N: Positive
+    hypotheses: Positive
+    r: Annotated[float, Field(ge=0, le=1)]
+    gamma: Weight
+    eta: Annotated[float, Field(ge=0, le=1)]
+    steps: Positive
+
+
+class Tune(Block):
+    images: Positive
+    steps: tuple[Positive, ...]
+    gamma: tuple[Weight, ...]
+    r: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+    N: tuple[Positive, ...]
+    direct_gamma: tuple[Weight, ...]
+    start_step: tuple[Positive, ...]
+
+
+class Stats(Block):
+    bootstrap: Annotated[int, Field(ge=100)]
+    level: Share
+
+
+class Params(Block):
+    """The whole of params.yaml."""
+
+    profile: str
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    studio: Studio
+    prepare: Prepare
+    phi: Phi
+    diffusion: Diffusion
+    g: Denoiser
+    sampler: Sampler
+    tune: Tune
+    stats: Stats
+    photo: dict[str, tuple[int, int, Positive, Positive]]
+
+    @model_validator(mode="after")
+    def steps_fit_the_schedule(self) -> "Params":
+        """No sampler can take more steps than the schedule has."""
+        for steps in (self.sampler.steps, *self.tune.steps, *self.tune.start_step):
+            if steps > self.diffusion.K:
+                raise ValueError(f"{steps} steps asked for, but diffusion.K is {self.diffusion.K}")
+        return self
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check a parameter file.
+
+    Raises:
+        ValueError: one line that names the file, the key, what is wrong and what it should be.
+    """
+    return parse(read_yaml(path), path)
+
+
+def parse(values: dict, path: str | Path) -> Params:
+    """Check the values read from `path`; errors as in `load`."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = {"extra_forbidden": "unknown key (remove it, or correct its spelling)"}.get(
+            first["type"], f"{first['msg']}, got {first['input']!r:.60}"
+        )
+        raise ValueError(f"{path}: {key or 'file'}: {what}") from None
+
+
+def read_yaml(path: str | Path) -> dict:
+    """Read a YAML mapping; ValueError names the file if it is missing or not one."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: not found; run from the project's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).replace("\n", " ")
+        raise ValueError(f"{path}: not valid YAML ({reason:.120}); mend the syntax") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: must be a mapping of sections")
+    return values
+
+
+def overlay(base: dict, top: dict) -> dict:
+    """`base` with the values of `top` laid over it, mappings merged key by key."""
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = overlay(base[key], value) if both else value
+    return merged

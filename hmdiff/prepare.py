@@ -1,0 +1,270 @@
+"""The `prepare` step: from data sets on disk to the arrays that every later stage reads.
+
+data/prepared/{body,hand}/ gets, for n samples in the order phi, g, val, test:
+
+    index.parquet    one row a sample: row, split, dataset, image, person, fx, fy, cx, cy,
+                     box_x, box_y, box_w, box_h (pixels), root_x, root_y, root_z (m, camera)
+    joints.npy       n x J x 3, metres, camera axes, root-relative
+    h0.npy           n x V x 3, the coarse mesh, likewise
+    mesh_<split>.npy the full meshes of val and test, and of the first rows of g, likewise
+    meta.json        scale_m, mean_m, counts, and what the readers skipped, by reason
+
+The networks phi and the denoiser g train on different people: were f_I taken from images that phi
+has trained on, g would learn to trust it too much. Whoever comes next goes to the side that is
+short of its share, so neither counts nor meshes need to be known before they are read. Meshes are
+never held in memory: they stream to scratch files in a temporary folder that takes its final name
+when everything is there.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from .datasets import DATASETS, Sample, read
+
+if TYPE_CHECKING:
+    from .body import BodyModel
+    from .coarse import CoarseMesh
+    from .params import Prepare
+
+SPLITS = ("phi", "g", "val", "test")
+HELD_OUT = {"validation": "val", "test": "test"}
+ROOT = 0  # the pelvis, or the wrist
+ROWS_AT_ONCE = 1024
+
+
+def prepare(
+    subject: str,
+    roots: dict[str, Path],
+    model: "BodyModel",
+    coarse: "CoarseMesh",
+    params: "Prepare",
+    out: Path,
+    progress: bool = True,
+) -> dict:
+    """Read a subject's data sets and write `out` (see above); returns the content of meta.json.
+
+    Args:
+        subject: body or hand.
+        roots: the folder of each data set of that subject.
+        model: the full body or hand.
+        coarse: which of its vertices make the coarse mesh.
+        params: phi_fraction and upsampler_meshes.
+
+    Raises:
+        FileNotFoundError, ValueError: one line, with file and remedy; `out` is then as before.
+    """
+    missing = [name for name in DATASETS[subject] if name not in roots]
+    if missing:
+        raise ValueError(f"{subject}: no folder given for {', '.join(missing)}; add it to `roots`")
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        with closing(Scratch(part, params.upsampler_meshes)) as scratch:
+            skipped = _stream(subject, roots, model, coarse.ids, params, scratch, progress)
+            meta = _assemble(subject, scratch, part, skipped)
+        _replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return meta
+
+
+def balance(counts: Counter, phi_fraction: float) -> str:
+    """The side, phi or g, that a new person joins: phi while it is short of its share."""
+    return "phi" if counts["phi"] <= phi_fraction * (counts["phi"] + counts["g"]) else "g"
+
+
+class Scratch:
+    """Arrays of each split in reading order, appended to raw files in `folder`.
+
+    Of g's full meshes it keeps a uniform random choice of `kept` (reservoir sampling, fixed seed):
+    which rows of g they belong to is `reservoir`.
+    """
+
+    def __init__(self, folder: Path, kept: int):
+        self.folder, self.kept = folder, kept
+        self.rows: dict[str, list[dict]] = {split: [] for split in SPLITS}
+        self.reservoir: list[int] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.files: dict[str, BinaryIO] = {}
+        self.rng = np.random.default_rng(0)
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
+
+    def add(self, split: str, sample: Sample, ids: np.ndarray) -> None:
+        """Append a sample's row, joints, coarse mesh and, where it is kept, full mesh."""
+        root = sample.joints_m[ROOT]
+        vertices = (sample.vertices_m - root).astype(np.float32)
+        place = len(self.rows[split])
+        self.rows[split].append(_row(split, sample, root))
+        self._write(f"joints_{split}", (sample.joints_m - root).astype(np.float32))
+        self._write(f"h0_{split}", vertices[ids])
+        if split == "g":
+            self._maybe_keep(place, vertices)
+        elif split != "phi":
+            self._write(f"mesh_{split}", vertices)
+
+    def _maybe_keep(self, place: int, vertices: np.ndarray) -> None:
+        slot = place if place < self.kept else int(self.rng.integers(place + 1))
+        if slot < len(self.reservoir):
+            self.reservoir[slot] = place
+        elif slot < self.kept:
+            self.reservoir.append(place)
+        else:
+            return
+        self._write("mesh_g", vertices, slot)
+
+    def _write(self, name: str, array: np.ndarray, slot: int | None = None) -> None:
+        """Append an array to a raw file, or put it at a slot of it."""
+        if name not in self.files:
+            self.files[name] = (self.folder / f"{name}.raw").open("w+b")
+            self.shapes[name] = array.shape
+        file = self.files[name]
+        file.seek(0, os.SEEK_END) if slot is None else file.seek(slot * array.nbytes)
+        file.write(np.ascontiguousarray(array))
+
+    def array(self, name: str) -> np.ndarray:
+        """What was written under a name, n x shape, mapped from its file."""
+        self.files[name].flush()
+        shape = (-1, *self.shapes[name])
+        return np.memmap(self.folder / f"{name}.raw", np.float32, "r").reshape(shape)
+
+    def order(self, split: str) -> np.ndarray:
+        """Rows of a split as they are stored: in g, those with a full mesh come first."""
+        rows = np.arange(len(self.rows[split]))
+        if split != "g":
+            return rows
+        return np.concatenate([self.reservoir, np.setdiff1d(rows, self.reservoir)]).astype(int)
+
+
+def _row(split: str, sample: Sample, root: np.ndarray) -> dict:
+    K = sample.K
+    box = dict(zip(("box_x", "box_y", "box_w", "box_h"), map(float, sample.box), strict=True))
+    place = dict(zip(("root_x", "root_y", "root_z"), map(float, root), strict=True))
+    lens = {"fx": K[0, 0], "fy": K[1, 1], "cx": K[0, 2], "cy": K[1, 2]}
+    return {
+        "split": split,
+        "dataset": sample.dataset,
+        "image": _relative(sample.image),
+        "person": sample.person,
+        **{name: float(value) for name, value in lens.items()},
+        **box,
+        **place,
+    }
+
+
+def _relative(path: Path) -> str:
+    """The path from the working folder, where that is above it."""
+    path = path.absolute()
+    return (path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path).as_posix()
+
+
+def _stream(
+    subject: str,
+    roots: dict[str, Path],
+    model: "BodyModel",
+    ids: np.ndarray,
+    params: "Prepare",
+    scratch: Scratch,
+    progress: bool,
+) -> dict[str, Counter]:
+    """Read every split of every data set into the scratch files; returns what was skipped."""
+    skipped: dict[str, Counter] = {}
+    bar = tqdm(desc=f"prepare {subject}", unit=" samples", disable=not progress)
+    for dataset in DATASETS[subject]:
+        sides: dict[str, str] = {}
+        counts: Counter = Counter()
+        skipped[dataset] = Counter()
+        for split in ("train", *HELD_OUT):
+            before = sum(map(len, scratch.rows.values()))
+            for sample in read(dataset, roots[dataset], split, model, skipped[dataset]):
+                side = HELD_OUT.get(split)
+                if side is None:
+                    side = sides.setdefault(sample.person, balance(counts, params.phi_fraction))
+                    counts[side] += 1
+                scratch.add(side, sample, ids)
+                bar.update()
+            if sum(map(len, scratch.rows.values())) == before:
+                reasons = ", ".join(f"{n} {why}" for why, n in skipped[dataset].items() if n)
+                fault = f"no usable sample for {split} ({reasons or 'no annotation'})"
+                raise ValueError(f"{roots[dataset]}: {fault}; complete the data set")
+        if len(set(sides.values())) < 2:
+            fault = "only one person or sequence to train on, and phi and g need different ones"
+            raise ValueError(f"{roots[dataset]}: {fault}; complete the data set")
+    bar.close()
+    return skipped
+
+
+def _assemble(subject: str, scratch: Scratch, part: Path, skipped: dict[str, Counter]) -> dict:
+    """Bring the scratch files into their final order and form; returns the meta data."""
+    rows = [scratch.rows[split][i] for split in SPLITS for i in scratch.order(split)]
+    index = pd.DataFrame(rows)
+    index.insert(0, "row", np.arange(len(index)))
+    index.to_parquet(part / "index.parquet", index=False)
+    for kind in ("joints", "h0"):
+        _gather(
+            part / f"{kind}.npy",
+            [(scratch.array(f"{kind}_{split}"), scratch.order(split)) for split in SPLITS],
+        )
+    for split in SPLITS[1:]:
+        meshes = scratch.array(f"mesh_{split}")
+        _gather(part / f"mesh_{split}.npy", [(meshes, np.arange(len(meshes)))])
+    mean_m, scale_m = _moments(scratch.array("h0_g"))
+    shapes = {"V": "h0_g", "V_full": "mesh_g", "J": "joints_g"}
+    meta = {
+        "subject": subject,
+        "scale_m": scale_m,
+        "mean_m": mean_m,
+        **{name: scratch.shapes[array][0] for name, array in shapes.items()},
+        "counts": {split: len(scratch.rows[split]) for split in SPLITS},
+        "skipped": {name: {why: n for why, n in c.items() if n} for name, c in skipped.items()},
+    }
+    (part / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
+    for file in scratch.files.values():
+        os.unlink(file.name)
+    return meta
+
+
+def _gather(path: Path, sources: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write the rows asked for of several arrays, one after the other, to a .npy file."""
+    n, shape = sum(len(order) for _, order in sources), sources[0][0].shape[1:]
+    target = np.lib.format.open_memmap(path, "w+", np.float32, (n, *shape))
+    at = 0
+    for array, order in sources:
+        for start in range(0, len(order), ROWS_AT_ONCE):
+            rows = order[start : start + ROWS_AT_ONCE]
+            target[at : at + len(rows)] = array[rows]
+            at += len(rows)
+    target.flush()
+
+
+def _moments(h0: np.ndarray) -> tuple[list[float], float]:
+    """Mean point and spread of all coordinates (one number), of n x V x 3 in metres."""
+    total, squares, points = np.zeros(3), 0.0, h0.shape[0] * h0.shape[1]
+    for start in range(0, len(h0), ROWS_AT_ONCE):
+        chunk = np.asarray(h0[start : start + ROWS_AT_ONCE], dtype=np.float64)
+        total += chunk.sum(axis=(0, 1))
+        squares += float(np.square(chunk).sum())
+    mean = total.sum() / (3 * points)
+    return (total / points).tolist(), float(np.sqrt(squares / (3 * points) - mean**2))
+
+
+def _replace(part: Path, out: Path) -> None:
+    """Give a finished folder its name; an earlier one goes only once the new one is whole."""
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(part, out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,261 @@
+"""Training of phi_I and phi_P on their own split, and the features that they give once frozen.
+
+The paper pre-trains both and freezes them (Sec. 4.4). They never see the images that train g: on
+images that phi has learnt by heart, f_I and U would look surer than they are on new ones.
+
+Every batch is a function of (seed, epoch, position) alone, so a run that was killed goes on to the
+same weights, bit for bit. Early epochs see small crops, which cost less; the last ones see crops
+of the full size.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from . import crops, params
+from .checkpoint import Resume, load_weights, save_weights
+from .cropsets import CropSet, Plan
+from .hrnet import HRNet
+from .pose import PoseDistribution, PoseHead, heatmap_loss, heatmaps, image_feature
+
+POOL = 4  # E_xy and E_z of 56 x 56 bins become 14 x 14 where they are a condition of g
+
+
+class Phi(nn.Module):
+    """The backbone phi_I and the pose head phi_P.
+
+    Args:
+        settings: the phi block of params.yaml.
+        joints: J.
+        cube: side of U's cube, normalised.
+    """
+
+    def __init__(self, settings: params.Phi, joints: int, cube: float):
+        super().__init__()
+        p = settings
+        self.cube = cube
+        self.phi_I = HRNet(p.width, p.blocks, p.modules, p.context_channels)
+        self.phi_P = PoseHead(p.context_channels, p.deconv_channels, joints, p.heatmap_px)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (B x 3 x S x S, ImageNet-normalised) to f_I (B x 128 x 49), E_xy and E_z (each
+        B x J x 56 x 56)."""
+        f_c = self.phi_I(images)
+        return image_feature(f_c), *heatmaps(self.phi_P(f_c))
+
+
+def load_phi(path: Path) -> tuple[Phi, dict]:
+    """Read phi.safetensors: phi, frozen and in evaluation mode, and its metadata.
+
+    The metadata tell how to make its input and read its output: `subject`, `input_px`,
+    `box_scale`, `scale_m` (metres per normalised unit).
+    """
+    weights, meta = load_weights(path)
+    phi = Phi(params.Phi.model_validate(meta["phi"]), meta["joints"], meta["cube"])
+    phi.load_state_dict(weights)
+    return phi.requires_grad_(False).eval().to(memory_format=torch.channels_last), meta
+
+
+def plan_epoch(
+    count: int, epoch: int, seed: int, settings: params.Phi, subject: params.Subject
+) -> Plan:
+    """The shuffled, whole batches of one epoch, each sample with its augmentation."""
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(count).tolist()
+    pairs = [(row, weaken(crops.augment(rng, subject), settings.augment)) for row in order]
+    size = min(settings.batch, count)
+    return [pairs[i : i + size] for i in range(0, count - size + 1, size)]
+
+
+def weaken(draw: crops.Augmentation, strength: float) -> crops.Augmentation:
+    """An augmentation moved towards none: `strength` 1 leaves it, 0 leaves only its mirror."""
+    return replace(
+        draw,
+        rotation_deg=strength * draw.rotation_deg,
+        scale=1 + strength * (draw.scale - 1),
+        colour=tuple(1 + strength * (c - 1) for c in draw.colour),
+    )
+
+
+def resolution(epoch: int, epochs: int, settings: params.Phi) -> int:
+    """Side of the crops in an epoch (from 0), px: small at first, full in the last epochs."""
+    small = epoch < round(settings.small_share * epochs)
+    return settings.small_px if small else settings.input_px
+
+
+def learning_rate(progress: float, peak: float) -> float:
+    """One cycle: linear to `peak` over the first tenth of training, then a cosine to zero."""
+    if progress < 0.1:
+        return peak * (0.04 + 0.96 * progress / 0.1)
+    return peak * 0.5 * (1 + np.cos(np.pi * (progress - 0.1) / 0.9))
+
+
+def to_device(images: Tensor, phi: Phi) -> Tensor:
+    """Move a batch to where phi is, in the layout in which convolutions are fastest."""
+    device = next(phi.parameters()).device
+    return images.to(device, memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def predict(phi: Phi, data: CropSet, px: int, batch: int) -> Iterator[tuple[Tensor, ...]]:
+    """f_I, E_xy and E_z of every sample, in order, in batches, without augmentation."""
+    phi.eval()
+    for images, _ in data.batches(data.in_order(batch), px):
+        yield tuple(part.cpu() for part in phi(to_device(images, phi)))
+
+
+def mpjpe_mm(phi: Phi, data: CropSet, px: int, batch: int) -> float:
+    """Distance of mean(U) from the true joints, over all joints and samples, mm."""
+    means = [PoseDistribution(*E, phi.cube).mean() for _, *E in predict(phi, data, px, batch)]
+    gap = torch.cat(means) - torch.from_numpy(data.joints)
+    return float(gap.norm(dim=-1).mean() * data.scale_m * 1000)
+
+
+class Run:
+    """The state of one training of phi: what a killed run needs to go on."""
+
+    def __init__(self, train: CropSet, settings: params.Phi, seed: int):
+        self.train, self.settings, self.seed = train, settings, seed
+        self.epochs = settings.epochs[train.subject]
+        self.steps = len(train) // min(settings.batch, len(train))  # in an epoch
+        torch.manual_seed(seed)
+        cube = settings.cube_m[train.subject] / train.scale_m
+        phi = Phi(settings, train.joints.shape[1], cube)
+        self.phi = phi.to(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.AdamW(phi.parameters(), lr=settings.lr, fused=True)
+        self.step, self.losses, self.history = 0, [], []
+
+    def key(self) -> dict:
+        """Everything that the weights depend on."""
+        return {
+            "phi": self.settings.model_dump(mode="json"),
+            "seed": self.seed,
+            "cube": self.phi.cube,
+            "train": self.train.digest(),
+        }
+
+    def state(self) -> dict:
+        """What `restore` takes."""
+        modules = {"phi": self.phi.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return modules | {"step": self.step, "losses": self.losses, "history": self.history}
+
+    def restore(self, state: dict) -> None:
+        """Go back to a saved state."""
+        self.phi.load_state_dict(state["phi"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.losses, self.history = state["step"], state["losses"], state["history"]
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """What is left of an epoch."""
+        plan = plan_epoch(len(self.train), epoch, self.seed, self.settings, self.train.subject)
+        px = resolution(epoch, self.epochs, self.settings)
+        return self.train.batches(plan[self.step - epoch * self.steps :], px)
+
+    def learn(self, images: Tensor, joints: Tensor) -> None:
+        """One optimiser step; ValueError if the loss is not a number."""
+        settings, phi = self.settings, self.phi
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step / (self.epochs * self.steps), settings.lr)
+        phi.train()
+        images = to_device(images, phi)
+        logits = phi.phi_P(phi.phi_I(images))
+        loss = heatmap_loss(logits, joints.to(images.device), phi.cube, settings.sigma_bins)
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"params.yaml: phi.lr: the loss of phi ({self.train.subject}) is {loss.item()} at "
+                f"step {self.step}; lower phi.lr, which is {settings.lr}"
+            )
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.losses.append(loss.item())
+        self.step += 1
+
+
+def train_phi(
+    train: CropSet, val: CropSet, settings: params.Phi, seed: int, out: Path, resume: Path
+) -> Phi:
+    """Train phi; write out/phi.safetensors and out/history.csv.
+
+    Args:
+        train, val: splits `phi` and `val`, from `cropsets.read_crops`.
+        settings: the phi block of params.yaml.
+        resume: where a killed run finds its state.
+
+    Raises:
+        ValueError: the loss is no longer a number.
+    """
+    run = Run(train, settings, seed)
+    keeper = Resume(resume, run.key())
+    if state := keeper.load():
+        run.restore(state)
+    total = run.epochs * run.steps
+    with tqdm(total=total, initial=run.step, desc=f"phi, {train.subject}", unit="batch") as bar:
+        for epoch in range(len(run.history), run.epochs):
+            for images, joints in run.batches(epoch):
+                run.learn(images, joints)
+                bar.update()
+                if keeper.due():
+                    keeper.save(run.state())
+            px = resolution(epoch, run.epochs, settings)
+            error = mpjpe_mm(run.phi, val, px, settings.batch)
+            loss = sum(run.losses) / len(run.losses)
+            run.history.append({"epoch": epoch + 1, "px": px, "loss": loss, "val_mpjpe_mm": error})
+            run.losses = []
+            bar.set_postfix(loss=f"{loss:.3f}", val_mm=f"{error:.1f}")
+    meta = {
+        "subject": train.subject,
+        "phi": settings.model_dump(mode="json"),
+        "joints": train.joints.shape[1],
+        "cube": run.phi.cube,
+        "input_px": settings.input_px,
+        "box_scale": train.box_scale,
+        "scale_m": train.scale_m,
+        "val_mpjpe_mm": run.history[-1]["val_mpjpe_mm"],
+    }
+    write(out / "history.csv", pd.DataFrame(run.history).to_csv(index=False).encode())
+    save_weights(out / "phi.safetensors", run.phi, meta)
+    keeper.clear()
+    return run.phi
+
+
+def extract_features(phi: Phi, data: CropSet, px: int, out: Path, split: str, maps: bool) -> None:
+    """Write what the frozen phi says of n samples, in their order.
+
+    out/{split}_f_I.npy     float16, n x 128 x 49
+    out/{split}_pooled.npy  float16, n x 2J x 14 x 14: E_xy of every joint, then E_z; sums of 4 x 4
+    out/{split}_u_mean.npy  float32, n x J x 3: the mean of U, normalised
+    out/{split}_E.npy       float32, n x 2 x J x 56 x 56: E_xy and E_z; only where `maps` is true
+    """
+    parts: dict[str, list[np.ndarray]] = {"f_I": [], "pooled": [], "u_mean": []}
+    if maps:
+        parts["E"] = []
+    batches = predict(phi, data, px, 32)
+    for f_I, E_xy, E_z in tqdm(batches, total=-(-len(data) // 32), desc=f"features, {split}"):
+        E = torch.stack([E_xy, E_z], dim=1)
+        pooled = nn.functional.avg_pool2d(E.flatten(1, 2), POOL) * POOL**2
+        parts["f_I"].append(f_I.half().numpy())
+        parts["pooled"].append(pooled.half().numpy())
+        parts["u_mean"].append(PoseDistribution(E_xy, E_z, phi.cube).mean().numpy())
+        if maps:
+            parts["E"].append(E.numpy())
+    for name, arrays in parts.items():
+        content = BytesIO()
+        np.save(content, np.concatenate(arrays))
+        write(out / f"{split}_{name}.npy", content.getbuffer())
+
+
+def write(path: Path, content: bytes | memoryview) -> None:
+    """Write a file that is never seen half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)

@@ -1,0 +1,107 @@
+"""Try a profile in a copy of the project, so that the committed results stay as they are.
+
+    python -m hmdiff.profiles smoke runs/smoke && cd runs/smoke && dvc repro
+
+The copy holds the working tree's own files (what git tracks or would track), less the reports and
+the lock of the pipeline, and is a DVC project of its own with its own cache. Its params.yaml is
+the project's with profiles/<name>.yaml laid over it. A second call brings the copy up to date and
+leaves its data, cache, lock and reports alone, so that `dvc repro` runs only what changed.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from filecmp import cmp
+from pathlib import Path
+
+import yaml
+
+from hmdiff.params import overlay, parse, read_yaml
+
+OWN = ("reports/", "dvc.lock", "params.yaml")  # the copy has its own
+LISTING = ".copied"  # in the copy: what the last call put there
+
+
+def merged(name: str, root: Path = Path(".")) -> dict:
+    """The values of params.yaml under the overlay profiles/<name>.yaml, checked.
+
+    Raises:
+        ValueError: one line that names the file, the key, what is wrong and the remedy.
+    """
+    path = root / "profiles" / f"{name}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise ValueError(f"{path}: no such profile; there are: default, {there}")
+    values = overlay(read_yaml(root / "params.yaml"), read_yaml(path))
+    parse(values, path)
+    return values
+
+
+def sources(root: Path) -> list[str]:
+    """The working tree's files that git tracks or would track, less what a copy has of its own.
+
+    Raises:
+        ValueError: `root` is not a git working tree.
+    """
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others"]
+    try:
+        listed = subprocess.run(
+            [*command, "--exclude-standard"], capture_output=True, text=True, check=True
+        ).stdout
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        raise ValueError(f"{root}: git cannot list its files; work in a git clone") from None
+    names = sorted(name for name in listed.split("\0") if name and not name.startswith(OWN))
+    return [name for name in names if (root / name).is_file()]
+
+
+def put(text: str, path: Path) -> None:
+    """Write `text` at once, and only where it differs from what is there."""
+    if path.is_file() and path.read_text() == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def copy(name: str, to: Path, root: Path = Path(".")) -> None:
+    """Make or refresh the copy of the project at `to` with profile `name`; errors as in `merged`.
+
+    Raises:
+        ValueError: `to` holds something that is no such copy.
+    """
+    values, names, listing = merged(name, root), sources(root), to / LISTING
+    if to.exists() and any(to.iterdir()) and not listing.is_file():
+        raise ValueError(f"{to}: holds other files; name a new folder, or remove it")
+    before = set(listing.read_text().splitlines()) if listing.is_file() else set()
+    put("\n".join(sorted(before.union(names))) + "\n", listing)
+    for file in names:
+        if not (to / file).is_file() or not cmp(root / file, to / file, shallow=False):
+            (to / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / file, to / file)
+    for file in before.difference(names):
+        (to / file).unlink(missing_ok=True)
+    put("\n".join(names) + "\n", listing)
+    head = f"# Made from params.yaml and profiles/{name}.yaml; change those.\n"
+    put(head + yaml.safe_dump(values, sort_keys=False), to / "params.yaml")
+    # A DVC project of its own: it takes no notice of the git working tree that it lies in.
+    put("[core]\n    no_scm = true\n", to / ".dvc" / "config.local")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: NAME FOLDER; the exit code is 1 after an error, told in one line."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) != 2:
+        print("usage: python -m hmdiff.profiles NAME FOLDER", file=sys.stderr)
+        return 2
+    try:
+        copy(given[0], Path(given[1]))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Table 6: end-to-end frames per second, image in and full mesh out, with its parts and its FLOPs.
+
+The timed path is the whole of Fig. 1: backbone and head, U and its N samples, the reverse process
+of every hypothesis, the final MLP. Crops are in memory; nothing is read from disk.
+"""
+
+import platform
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from .evaluate import METHODS, Bench, Knobs, full_mesh_mm, run
+from .pose import PoseDistribution
+from .pretrain import Phi
+from .splits import Split
+
+
+def seconds(work: Callable[[], object], repeats: int, warm_up: int = 1) -> float:
+    """Median time of `work` over `repeats` runs after `warm_up` untimed ones."""
+    times = []
+    for i in range(warm_up + repeats):
+        start = time.perf_counter()
+        work()
+        if i >= warm_up:
+            times.append(time.perf_counter() - start)
+    return median(times)
+
+
+def flops(work: Callable[[], object]) -> int:
+    """Floating-point operations of one run of `work`, as PyTorch counts them."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        work()
+    return counter.get_total_flops()
+
+
+@torch.no_grad()
+def measure_speed(
+    bench: Bench, phi: Phi, images: torch.Tensor, split: Split, knobs: Knobs, repeats: int
+) -> dict:
+    """Time the system's parts at batch 1 and at the batch of `images`.
+
+    Args:
+        images: normalised crops (n, 3, px, px).
+        split: n samples; their f_I and U are replaced by those that `phi` computes.
+        knobs: the tuned settings of Ours.
+    """
+    result: dict = {"subject": bench.subject, "steps": knobs.steps}
+    result |= {"hypotheses": knobs.hypotheses, "N": knobs.N, "repeats": repeats}
+    result["hardware"] = hardware()
+    for batch in tqdm(sorted({1, len(images)}), desc=f"{bench.subject} speed"):
+        x, part = images[:batch], split.take(slice(0, batch))
+        parts = {
+            "backbone and head": lambda x=x: phi(x),
+            "reverse process": lambda part=part: run(bench, METHODS["Ours"], knobs, part),
+            "final MLP": lambda part=part: full_mesh_mm(bench, part.h_0, part.scale_m),
+        }
+
+        def whole(x=x, part=part) -> torch.Tensor:
+            f_I, E_xy, E_z = phi(x)
+            U = PoseDistribution(E_xy, E_z, part.U.cube)
+            seen = Split(**(vars(part) | {"f_I": f_I, "U": U}))
+            h_0 = run(bench, METHODS["Ours"], knobs, seen).h_0.mean(dim=1)
+            return full_mesh_mm(bench, h_0, part.scale_m)
+
+        s = seconds(whole, repeats)
+        ms = {name: 1000 * seconds(work, repeats) / batch for name, work in parts.items()}
+        result[f"batch {batch}"] = {"fps": batch / s, "ms per image": ms}
+    one = split.take(slice(0, 1))
+    result["flops per image"] = {
+        "backbone and head": flops(lambda: phi(images[:1])),
+        "Ours": flops(lambda: run(bench, METHODS["Ours"], knobs, one)),
+    }
+    for name, variant in {"Baseline A": "baseline_a", "Baseline B": "baseline_b"}.items():
+        model = bench.system(variant)
+        c = model.net.condition(one.f_I, one.heat)
+        result["flops per image"][name] = flops(lambda model=model, c=c: model(c))
+    return result
+
+
+def hardware() -> dict:
+    """What the numbers were taken on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}

@@ -1,0 +1,90 @@
+"""One split of the study in memory: the frozen networks' outputs beside the meshes they belong to.
+
+Everything is normalised (root-relative, camera axes, divided by `scale_m`), except `mesh`.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .pose import PoseDistribution
+
+
+@dataclass(frozen=True)
+class Split:
+    """n samples of one split.
+
+    Attributes:
+        index: the samples' rows of index.parquet.
+        f_I: image features, (n, 128, 49).
+        heat: pooled heatmaps, (n, 2J, 14, 14).
+        u_mean: mean of U, (n, J, 3).
+        h_0: true coarse meshes, (n, V, 3).
+        U: the pose distribution of each sample; None in the split that trains g.
+        mesh: true full meshes in metres, root-relative, (n, V_full, 3); None likewise.
+        scale_m: metres per normalised unit.
+    """
+
+    index: pd.DataFrame
+    f_I: Tensor
+    heat: Tensor
+    u_mean: Tensor
+    h_0: Tensor
+    U: PoseDistribution | None
+    mesh: Tensor | None
+    scale_m: float
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, rows: np.ndarray | slice) -> "Split":
+        """Some of the samples, by position."""
+        return replace(
+            self,
+            index=self.index.iloc[rows].reset_index(drop=True),
+            f_I=self.f_I[rows],
+            heat=self.heat[rows],
+            u_mean=self.u_mean[rows],
+            h_0=self.h_0[rows],
+            U=self.U and PoseDistribution(self.U.E_xy[rows], self.U.E_z[rows], self.U.cube),
+            mesh=None if self.mesh is None else self.mesh[rows],
+        )
+
+
+def load_split(subject: str, split: str, data: Path, cube_m: float) -> Split:
+    """Read split `g`, `val` or `test` of a subject from data/prepared and data/features.
+
+    Raises:
+        FileNotFoundError: one line that names the missing file and the stage that makes it.
+    """
+    prepared, features = data / "prepared" / subject, data / "features" / subject
+    for path in (prepared / "index.parquet", features / f"{split}_f_I.npy"):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: not there; run `dvc repro features`")
+    scale_m = json.loads((prepared / "meta.json").read_text())["scale_m"]
+    index = pd.read_parquet(prepared / "index.parquet")
+    rows = np.flatnonzero(index["split"] == split)
+
+    def feature(name: str) -> Tensor:
+        return torch.from_numpy(np.load(features / f"{split}_{name}.npy")).float()
+
+    h_0 = np.load(prepared / "h0.npy", mmap_mode="r")[rows[0] : rows[-1] + 1] / scale_m
+    U = mesh = None
+    if split != "g":
+        U = PoseDistribution(*feature("E").unbind(1), cube=cube_m / scale_m)
+        mesh = torch.from_numpy(np.load(prepared / f"mesh_{split}.npy"))
+    return Split(
+        index=index.iloc[rows].reset_index(drop=True),
+        f_I=feature("f_I"),
+        heat=feature("pooled"),
+        u_mean=feature("u_mean"),
+        h_0=torch.from_numpy(h_0.astype(np.float32)),
+        U=U,
+        mesh=mesh,
+        scale_m=scale_m,
+    )

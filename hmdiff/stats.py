@@ -1,0 +1,155 @@
+"""Intervals over per-image errors, so that every number of the reports says how sure it is.
+
+The unit of resampling is the image: several seeds are averaged per image first, so an interval
+speaks of other images of the same kind and not of other trainings (`spread_over_seeds` does). Two
+methods are compared on the same images by the mean of their paired differences.
+
+An errors frame has one row per (dataset, image, method, seed) with the columns `COLUMNS`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pyarrow import ArrowInvalid
+
+from .metrics import METRICS
+
+KEYS = ["dataset", "image", "method", "seed"]
+COLUMNS = ("image", "dataset", "subject", "method", "seed", "steps", "hypotheses", *METRICS)
+SAME_MM = 0.05  # two evaluations of one system may differ by rounding, not by more
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over images with its bootstrap interval; NaN where any image's value is."""
+
+    mean: float
+    low: float
+    high: float
+    images: int
+    failed: int  # images whose value is NaN: nothing measured, or a prediction that diverged
+
+    @property
+    def measured(self) -> bool:
+        """False when the method has this measure on no image at all."""
+        return self.failed < self.images
+
+
+def read_errors(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Join parquet files of per-image errors; a system in several files is kept once.
+
+    Raises:
+        ValueError: a file is damaged or lacks a column, or two files disagree on a system; one
+            line that names them and the remedy.
+    """
+    frames = [read_one(Path(path)) for path in sorted(map(str, paths))]
+    if not frames:
+        raise ValueError("no files of per-image errors; run `dvc repro` to evaluate the systems")
+    errors = pd.concat(frames, ignore_index=True)
+    runs = errors.groupby(KEYS)[["MPVE", "MPJPE"]]
+    spread = (runs.max() - runs.min()).max(axis=1)
+    if (spread > SAME_MM).any():
+        dataset, _, method, seed = spread.idxmax()
+        raise ValueError(
+            f"{method!r}, seed {seed}, on {dataset}: evaluated twice with errors up to "
+            f"{spread.max():.2f} mm apart; evaluate it with one setting in every group"
+        )
+    return errors.drop_duplicates(KEYS, ignore_index=True)
+
+
+def read_one(path: Path) -> pd.DataFrame:
+    """One parquet file with `COLUMNS`; ValueError names the file.
+
+    The second person of an image becomes the image "<image>#1", and so on.
+    """
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ArrowInvalid) as error:
+        reason = str(error).replace("\n", " ")
+        raise ValueError(
+            f"{path}: not a readable parquet file ({reason:.100}); run again"
+        ) from None
+    missing = [name for name in COLUMNS if name not in frame]
+    if missing:
+        raise ValueError(f"{path}: lacks the columns {missing}; delete it and evaluate again")
+    # Several people in one image are told apart by their order, which all methods share.
+    person = frame.groupby(KEYS, observed=True).cumcount()
+    names = frame["image"].astype(str)
+    return frame.assign(image=names.where(person == 0, names + "#" + person.astype(str)))
+
+
+def by_image(errors: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Images x methods of one dataset, float64: the mean over seeds, NaN where any seed is NaN.
+
+    Raises:
+        ValueError: a method was not evaluated on every image that another one was.
+    """
+    groups = errors.groupby(["image", "method"], observed=True)[metric]
+    runs = groups.size().unstack()
+    for method in runs:
+        uneven = (runs[method] != runs[method].max()).sum()
+        if uneven:
+            raise ValueError(
+                f"{method!r}: results of some seed are missing on {uneven} of {len(runs)} images; "
+                "evaluate it again on the whole test set"
+            )
+    wide = errors.astype({metric: "float64"}).groupby(["image", "method"], observed=True)[metric]
+    return wide.mean(skipna=False).unstack()
+
+
+def bootstrap_means(values: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
+    """Means of `resamples` draws of n rows with replacement: n x m -> resamples x m.
+
+    Every column sees the same draws, so that differences of columns are paired.
+    """
+    generator = np.random.default_rng(seed)
+    n = len(values)
+    means = np.empty((resamples, values.shape[1]))
+    for row in means:
+        counts = np.bincount(generator.integers(n, size=n), minlength=n)
+        row[:] = counts @ values / n
+    return means
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """An images x columns frame with the means of its resamples, which all columns share.
+
+    Because the draws are shared, a column's difference from another is resampled in pairs by
+    subtracting their means.
+    """
+
+    wide: pd.DataFrame
+    means: np.ndarray  # resamples x columns
+    level: float
+
+    def interval(self, name: str) -> Interval:
+        """Mean and percentile interval of one column."""
+        column = self.means[:, self.wide.columns.get_loc(name)]
+        return self._interval(self.wide[name].to_numpy(), column)
+
+    def difference(self, name: str, other: str) -> Interval:
+        """Mean and percentile interval of the paired differences name - other."""
+        i, j = (self.wide.columns.get_loc(column) for column in (name, other))
+        pairs = self.wide[name].to_numpy() - self.wide[other].to_numpy()
+        return self._interval(pairs, self.means[:, i] - self.means[:, j])
+
+    def _interval(self, values: np.ndarray, means: np.ndarray) -> Interval:
+        tail = 50 * (1 - self.level)
+        low, high = np.percentile(means, [tail, 100 - tail])
+        failed = int(np.isnan(values).sum())
+        return Interval(float(values.mean()), float(low), float(high), len(values), failed)
+
+
+def resample(wide: pd.DataFrame, resamples: int, level: float) -> Bootstrap:
+    """Bootstrap the rows (images) of a frame whose columns are methods."""
+    return Bootstrap(wide, bootstrap_means(wide.to_numpy(dtype=np.float64), resamples), level)
+
+
+def spread_over_seeds(errors: pd.DataFrame, method: str, metric: str) -> float:
+    """Standard deviation over seeds of a method's mean on one dataset; NaN with fewer than two."""
+    means = errors[errors["method"] == method].groupby("seed")[metric].mean()
+    return float(means.std(ddof=1))

@@ -1,0 +1,173 @@
+"""Training of g and of the baselines on frozen features (Sec. 4.4).
+
+A variant is a row of VARIANTS: which condition tokens it sees, and whether it diffuses. "Ours"
+and every sampler ablation of Table 5 use the checkpoint of variant `image`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .checkpoint import Resume, load_weights, save_weights
+from .coarse import CoarseMesh
+from .denoiser import Baseline, Denoiser, VertexTransformer
+from .diffusion import diffuse, estimate_h0, make_alpha
+from .losses import diffusion_loss, geometry_loss
+from .params import Params
+from .splits import Split
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a trained system sees and does."""
+
+    image: bool = True
+    heat: bool = False
+    diffusion: bool = True
+    stacked: bool = False
+
+
+VARIANTS = {
+    "image": Variant(),
+    "pose": Variant(image=False, heat=True),
+    "both": Variant(heat=True),
+    "baseline_a": Variant(diffusion=False),
+    "baseline_b": Variant(diffusion=False, stacked=True),
+}
+
+
+def build(
+    variant: str, subject: str, params: Params, V: int, J: int, mean: Tensor | None = None
+) -> Denoiser | Baseline:
+    """The untrained network of a variant; baselines start at the mean mesh `mean` (V, 3)."""
+    kind, g = VARIANTS[variant], params.g
+    layers = g.baseline_b_layers[subject] if kind.stacked else 1
+    net = VertexTransformer(
+        V, J if kind.heat else 0, kind.image, g.width, g.heads, g.feedforward, layers
+    )
+    if kind.diffusion:
+        d = params.diffusion
+        return Denoiser(net, make_alpha(d.K, d.schedule, d.beta), g.output)
+    return Baseline(net, torch.zeros(V, 3) if mean is None else mean)
+
+
+def load_system(path: Path, params: Params) -> Denoiser | Baseline:
+    """Read a checkpoint that `train` wrote, ready for evaluation."""
+    weights, meta = load_weights(path)
+    model = build(meta["variant"], meta["subject"], params, meta["V"], meta["J"])
+    model.load_state_dict(weights)
+    return model.eval().requires_grad_(False)
+
+
+def train(
+    variant: str,
+    subject: str,
+    seed: int,
+    data: Split,
+    mesh: CoarseMesh,
+    params: Params,
+    out: Path,
+    resume: Path,
+) -> pd.DataFrame:
+    """Train one variant with one seed; writes out/model.safetensors (EMA) and out/history.csv.
+
+    Args:
+        data: the split that trains g.
+        resume: scratch file, for going on after a kill with the same result.
+
+    Returns:
+        the history: step, loss, and the learning rate, every 20 steps.
+
+    Raises:
+        FloatingPointError: one line, if the loss stops being finite.
+    """
+    g, steps = params.g, params.g.steps[subject]
+    torch.manual_seed(seed)
+    model = build(variant, subject, params, data.h_0.shape[1], mesh.f.shape[0], data.h_0.mean(0))
+    ema = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.Adam(model.parameters(), lr=g.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, g.lr, total_steps=steps, pct_start=0.1
+    )
+    generator = torch.Generator().manual_seed(seed)
+    key = {"variant": variant, "subject": subject, "seed": seed, "n": len(data)}
+    keeper = Resume(resume, key | params.model_dump(mode="json", include={"g", "diffusion"}))
+    start, history, running = 0, [], 0.0
+    if state := keeper.load():
+        start, history, running = state["step"], state["history"], state["running"]
+        model.load_state_dict(state["model"])
+        ema = state["ema"]
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        generator.set_state(state["generator"])
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=f"{subject} {variant} {seed}")
+    for step in bar:
+        loss = loss_of(model, data, mesh, params, generator)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"{subject} {variant} seed {seed}: the loss is {loss.item()} at step {step}; "
+                "lower g.lr or g.clip in params.yaml"
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), g.clip)
+        optimizer.step()
+        # Short runs forget their random start: the decay grows into its value.
+        decay = min(g.ema, (1 + step) / (10 + step))
+        for name, p in model.named_parameters():
+            ema[name].lerp_(p.detach(), 1 - decay)
+        running += loss.item() / 20
+        if (step + 1) % 20 == 0:
+            history.append([step + 1, running, schedule.get_last_lr()[0]])
+            bar.set_postfix(loss=f"{running:.4f}")
+            running = 0.0
+        schedule.step()
+        if keeper.due():
+            keeper.save(
+                {
+                    "step": step + 1,
+                    "history": history,
+                    "running": running,
+                    "model": model.state_dict(),
+                    "ema": ema,
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "generator": generator.get_state(),
+                }
+            )
+    frame = pd.DataFrame(history, columns=["step", "loss", "lr"])
+    model.load_state_dict(ema, strict=False)
+    meta = {"variant": variant, "subject": subject, "seed": seed, "V": data.h_0.shape[1]}
+    meta |= {"J": mesh.f.shape[0], "parameters": sum(p.numel() for p in model.parameters())}
+    save_weights(out / "model.safetensors", model, meta)
+    frame.to_csv(out / "history.csv", index=False, float_format="%.6g")
+    keeper.clear()
+    return frame
+
+
+def loss_of(
+    model: Denoiser | Baseline,
+    data: Split,
+    mesh: CoarseMesh,
+    params: Params,
+    generator: torch.Generator,
+) -> Tensor:
+    """L_total on a random batch (a baseline has no L_Diff)."""
+    B, K = params.g.batch, params.diffusion.K
+    rows = torch.randint(len(data), (B,), generator=generator)
+    h_0 = data.h_0[rows]
+    c = model.net.condition(data.f_I[rows], data.heat[rows])
+    if isinstance(model, Baseline):
+        return geometry_loss(model(c), h_0, mesh.f, mesh.faces, params.g.weights)
+    half = torch.randint(1, K + 1, ((B + 1) // 2,), generator=generator)
+    k = torch.cat([half, K + 1 - half])[:B]  # antithetic, as in DDIM's code
+    z = torch.randn(h_0.shape, generator=generator)
+    alpha_k = model.alpha[k]
+    h_k = diffuse(h_0, alpha_k, z)
+    s = model(h_k, k, c)
+    h0_hat = estimate_h0(h_k, s, alpha_k)
+    return diffusion_loss(s, z) + geometry_loss(h0_hat, h_0, mesh.f, mesh.faces, params.g.weights)

@@ -1,0 +1,200 @@
+"""The pipeline and its profiles: what each stage says it depends on is what it uses."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from hmdiff import params, profiles
+
+ROOT = Path(__file__).parents[1]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
+
+# Modules that no result depends on: DVC tracks the values of params.yaml itself.
+APART = {"hmdiff.root", "hmdiff.params"}
+# Imports that a stage does not follow: (importer, imported). Baking and building are the job of
+# stage `models`, which imports them itself; elsewhere their results are files.
+CUT = {
+    ("hmdiff.body", "hmdiff.anny_bake"),
+    ("hmdiff.coarse", "hmdiff.body"),
+    ("hmdiff.coarse", "hmdiff.decimation"),
+}
+
+
+def path_of(module: str) -> Path | None:
+    """The file of a module of the package, or None."""
+    base = ROOT / module.replace(".", "/")
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def imported(tree: ast.AST, package: str) -> set[str]:
+    """Modules of the package that a parsed source imports, type-checking blocks apart."""
+    found = set()
+    skip = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skip:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(parents if node.level else []), *filter(None, [node.module])])
+            inner = {f"{base}.{alias.name}" for alias in node.names}
+            found |= {name for name in inner if path_of(name)} or {base}
+            if base.endswith("datasets"):  # its readers are imported by name
+                found |= {f"{base}.{path.stem}" for path in (ROOT / "hmdiff/datasets").glob("*.py")}
+    return {name for name in found if name.startswith("hmdiff.") and path_of(name)}
+
+
+def used(notebook: Path) -> set[str]:
+    """Files of the package that a notebook's code reaches, less APART and CUT."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    todo, seen = imported(ast.parse(code), "hmdiff"), set()
+    while todo:
+        name = todo.pop()
+        if name in seen or name in APART:
+            continue
+        seen.add(name)
+        path = path_of(name)
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        todo |= {
+            other
+            for other in imported(ast.parse(path.read_text()), package)
+            if (name, other) not in CUT
+        }
+    files = {path_of(name).relative_to(ROOT).as_posix() for name in seen}
+    return {"hmdiff/datasets" if file.startswith("hmdiff/datasets/") else file for file in files}
+
+
+def body(stage: dict) -> dict:
+    """A stage's own keys, whatever it is repeated over."""
+    return stage.get("do", stage)
+
+
+def notebook_of(stage: dict) -> Path:
+    """The notebook that a stage runs."""
+    command = body(stage)["cmd"]
+    first = command if isinstance(command, str) else command[0]
+    return ROOT / first.split()[3]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_exactly_the_code_it_runs(name):
+    stage = STAGES[name]
+    notebook = notebook_of(stage)
+    deps = set(body(stage)["deps"])
+    assert notebook.relative_to(ROOT).as_posix() in deps
+    assert {dep for dep in deps if dep.startswith("hmdiff/")} == used(notebook)
+
+
+def test_a_new_figure_style_trains_and_evaluates_nothing():
+    drawing = {name for name, stage in STAGES.items() if "hmdiff/figures.py" in body(stage)["deps"]}
+    assert drawing <= {"photo", "figures", "report", "contact"}
+
+
+def test_a_new_sampler_value_trains_nothing():
+    users = {name for name, stage in STAGES.items() if "sampler" in body(stage).get("params", [])}
+    assert users
+    assert not users & {"models", "studio", "prepare", "phi", "features", "train"}
+
+
+def test_reports_are_kept_in_git_and_data_in_the_cache():
+    for name, stage in STAGES.items():
+        for kind in ("outs", "metrics", "plots"):
+            for out in body(stage).get(kind, []):
+                path, flags = next(iter(out.items())) if isinstance(out, dict) else (out, {})
+                assert path.startswith("reports/") == (flags.get("cache") is False), (name, path)
+                assert not path.startswith("reports/notebooks"), "pages are reports, not results"
+
+
+def test_every_notebook_of_the_pipeline_has_a_stage():
+    run = {notebook_of(stage).name for stage in STAGES.values()}
+    assert run == {path.name for path in (ROOT / "notebooks/pipeline").glob("*.ipynb")}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_is_a_valid_overlay(name):
+    values = profiles.merged(name, ROOT)
+    assert params.parse(values, name).profile == name
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A git working tree with parameters, one profile, one module and a report."""
+    root = tmp_path / "project"
+    for name, text in {
+        "params.yaml": (ROOT / "params.yaml").read_text(),
+        "profiles/tiny.yaml": "profile: tiny\ng: {batch: 2}\n",
+        "hmdiff/module.py": "a = 1\n",
+        "reports/metrics.json": "{}",
+        "dvc.lock": "schema: '2.0'\n",
+        ".gitignore": "/runs/\n",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    subprocess.run(["git", "init", "-q", root], check=True)
+    return root
+
+
+def test_a_copy_has_the_code_and_the_profile_but_not_the_results(project):
+    to = project / "runs" / "tiny"
+    profiles.copy("tiny", to, project)
+    assert params.load(to / "params.yaml").g.batch == 2
+    assert (to / "hmdiff/module.py").read_text() == "a = 1\n"
+    assert "no_scm = true" in (to / ".dvc/config.local").read_text()
+    assert not (to / "reports").exists() and not (to / "dvc.lock").exists()
+
+
+def test_a_second_copy_brings_changes_and_keeps_what_the_run_made(project):
+    to = project / "runs" / "tiny"
+    profiles.copy("tiny", to, project)
+    stamp = (to / "params.yaml").stat().st_mtime_ns
+    (to / "dvc.lock").write_text("made by the run\n")
+    (to / "data").mkdir()
+    (to / "data" / "result").write_text("made by the run\n")
+    (project / "hmdiff/new.py").write_text("b = 2\n")
+    (project / "hmdiff/module.py").unlink()
+    profiles.copy("tiny", to, project)
+    assert (to / "hmdiff/new.py").is_file() and not (to / "hmdiff/module.py").exists()
+    assert (to / "dvc.lock").is_file() and (to / "data/result").is_file()
+    assert (to / "params.yaml").stat().st_mtime_ns == stamp, "an unchanged file was written again"
+
+
+def test_a_copy_never_lands_on_other_files(project):
+    with pytest.raises(ValueError, match="holds other files"):
+        profiles.copy("tiny", project / "hmdiff", project)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("g: {bach: 2}\n", "g.bach: unknown key"),
+        ("g: {batch: 0}\n", "g.batch"),
+        ("g: {\n", "not valid YAML"),
+    ],
+)
+def test_a_wrong_profile_is_named_in_one_line(project, capsys, monkeypatch, text, message):
+    (project / "profiles/tiny.yaml").write_text(text)
+    monkeypatch.chdir(project)
+    assert profiles.main(["tiny", "runs/tiny"]) == 1
+    error = capsys.readouterr().err
+    assert "profiles/tiny.yaml" in error and message in error and error.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_an_unknown_profile_lists_the_known_ones(project):
+    with pytest.raises(ValueError, match="there are: default, tiny"):
+        profiles.merged("tinny", project)

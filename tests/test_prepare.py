@@ -1,0 +1,180 @@
+"""The prepared arrays hold what the readers gave, in the promised order, and never by halves."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_datasets import toy_model, write_freihand, write_human36m, write_threedpw
+
+from hmdiff.datasets import DATASETS, read
+from hmdiff.prepare import Scratch, balance, prepare
+
+COARSE = {
+    "body": SimpleNamespace(ids=np.arange(3, 6890, 16)),
+    "hand": SimpleNamespace(ids=np.arange(1, 778, 4)),
+}
+KEPT = 4
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("raw")
+    splits = ["train"] * 5 + ["validation", "test"]
+    for i, split in enumerate(splits):
+        write_threedpw(root / "threedpw", split, f"walk_{i:02d}", 3, seed=i)
+    for subject in (1, 5, 6, 7, 8, 9, 11):
+        write_human36m(root / "human36m", subject, 2, seed=subject)
+    write_freihand(root / "freihand", "training", 40, 1, seed=1)
+    write_freihand(root / "freihand", "evaluation", 3, 1, seed=2)
+    return root
+
+
+def run(subject: str, sets: Path, out: Path) -> dict:
+    settings = SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT)
+    roots = {name: sets / name for name in DATASETS[subject]}
+    return prepare(
+        subject, roots, toy_model(subject), COARSE[subject], settings, out, progress=False
+    )
+
+
+@pytest.fixture(scope="module", params=["body", "hand"])
+def prepared(request, sets, tmp_path_factory) -> SimpleNamespace:
+    out = tmp_path_factory.mktemp("prepared") / request.param
+    meta = run(request.param, sets, out)
+    arrays = {path.stem: np.load(path) for path in out.glob("*.npy")}
+    index = pd.read_parquet(out / "index.parquet")
+    return SimpleNamespace(subject=request.param, out=out, meta=meta, index=index, **arrays)
+
+
+def test_splits_are_contiguous_in_their_order(prepared):
+    index = prepared.index
+    assert index["row"].tolist() == list(range(len(index)))
+    assert index["split"].drop_duplicates().tolist() == ["phi", "g", "val", "test"]
+    assert (index["split"] != index["split"].shift()).sum() == 4
+    assert prepared.meta["counts"] == index["split"].value_counts(sort=False).to_dict()
+
+
+def test_no_person_is_on_two_sides(prepared):
+    people = prepared.index.groupby("split").apply(
+        lambda rows: set(zip(rows["dataset"], rows["person"], strict=True)), include_groups=False
+    )
+    assert len(set.union(*people)) == sum(map(len, people))
+    for _, rows in prepared.index.groupby("dataset"):
+        assert set(rows["split"]) == {"phi", "g", "val", "test"}
+
+
+def test_every_row_is_the_sample_that_its_reader_gave(prepared, sets):
+    model, ids = toy_model(prepared.subject), COARSE[prepared.subject].ids
+    rows = dict(zip(prepared.index["image"], prepared.index["row"], strict=True))
+    starts = prepared.index.groupby("split")["row"].min()
+    seen = 0
+    for dataset in DATASETS[prepared.subject]:
+        for split in ("train", "validation", "test"):
+            for sample in read(dataset, sets / dataset, split, model):
+                i = rows[sample.image.as_posix()]
+                row = prepared.index.iloc[i]
+                root = sample.joints_m[0]
+                assert row["split"] in {"train": ("phi", "g"), "validation": ("val",)}.get(
+                    split, ("test",)
+                )
+                assert row["dataset"] == dataset and row["person"] == sample.person
+                assert np.allclose(row[["root_x", "root_y", "root_z"]].astype(float), root)
+                assert np.allclose(
+                    row[["box_x", "box_y", "box_w", "box_h"]].astype(float), sample.box
+                )
+                K = [[row.fx, 0, row.cx], [0, row.fy, row.cy], [0, 0, 1]]
+                assert np.allclose(K, sample.K)
+                assert np.allclose(prepared.joints[i], sample.joints_m - root, atol=1e-6)
+                assert np.allclose(prepared.h0[i], (sample.vertices_m - root)[ids], atol=1e-6)
+                if row["split"] in ("val", "test"):
+                    mesh = getattr(prepared, f"mesh_{row['split']}")[i - starts[row["split"]]]
+                    assert np.allclose(mesh, sample.vertices_m - root, atol=1e-6)
+                seen += 1
+    assert seen == len(prepared.index) == len(prepared.h0) == len(prepared.joints)
+
+
+def test_full_meshes_of_g_belong_to_its_first_rows(prepared):
+    g = prepared.index.query("split == 'g'")["row"].to_numpy()
+    assert len(prepared.mesh_g) == KEPT < len(g)
+    ids = COARSE[prepared.subject].ids
+    assert np.array_equal(prepared.mesh_g[:, ids], prepared.h0[g[:KEPT]])
+
+
+def test_everything_is_root_relative_float32(prepared):
+    assert (prepared.joints[:, 0] == 0).all()
+    arrays = (prepared.joints, prepared.h0, prepared.mesh_g, prepared.mesh_val, prepared.mesh_test)
+    assert all(array.dtype == np.float32 for array in arrays)
+
+
+def test_scale_is_the_spread_of_all_coordinates_of_g(prepared):
+    h0 = prepared.h0[prepared.index["split"] == "g"].astype(np.float64)
+    assert np.isclose(prepared.meta["scale_m"], h0.std(), rtol=1e-9)
+    assert np.allclose(prepared.meta["mean_m"], h0.mean(axis=(0, 1)), atol=1e-9)
+    assert json.loads((prepared.out / "meta.json").read_text()) == prepared.meta
+
+
+def test_two_runs_write_the_same_bytes_and_nothing_else(prepared, sets, tmp_path):
+    run(prepared.subject, sets, tmp_path / prepared.subject)
+    again = {path.name: path.read_bytes() for path in (tmp_path / prepared.subject).iterdir()}
+    assert again == {path.name: path.read_bytes() for path in prepared.out.iterdir()}
+    assert sorted(again) == sorted(
+        ["index.parquet", "meta.json", "h0.npy", "joints.npy"]
+        + [f"mesh_{split}.npy" for split in ("g", "val", "test")]
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [prepared.subject]
+
+
+def test_a_fault_leaves_the_earlier_result_as_it_was(sets, tmp_path):
+    out = tmp_path / "hand"
+    out.mkdir()
+    (out / "meta.json").write_text("earlier")
+    image = sets / "freihand/evaluation/rgb/00000001.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:100])
+    try:
+        with pytest.raises(ValueError, match=r"00000001\.jpg"):
+            run("hand", sets, out)
+    finally:
+        image.write_bytes(whole)
+    assert (out / "meta.json").read_text() == "earlier"
+    assert [path.name for path in tmp_path.iterdir()] == ["hand"]
+
+
+def test_a_data_set_without_usable_samples_is_named(sets, tmp_path):
+    write_threedpw(tmp_path / "threedpw", "train", "walk_00", 2, seed=0)
+    for split in ("validation", "test"):
+        write_threedpw(tmp_path / "threedpw", split, f"run_{split}", 2, seed=1)
+    roots = {"threedpw": tmp_path / "threedpw", "human36m": sets / "human36m"}
+    settings = SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT)
+    arguments = (toy_model("body"), COARSE["body"], settings, tmp_path / "out", False)
+    with pytest.raises(ValueError, match="threedpw: only one person or sequence"):
+        prepare("body", roots, *arguments)
+    with pytest.raises(ValueError, match="human36m"):
+        prepare("body", {"threedpw": roots["threedpw"]}, *arguments)
+
+
+@given(sizes=st.lists(st.integers(1, 60), min_size=2), share=st.floats(0.1, 0.9))
+def test_balance_misses_the_share_by_less_than_one_person(sizes, share):
+    counts = Counter()
+    for size in sizes:
+        counts[balance(counts, share)] += size
+    assert abs(counts["phi"] - share * sum(sizes)) <= max(sizes)
+
+
+def test_the_choice_of_full_meshes_is_even(tmp_path):
+    n, kept, counts = 40, 10, np.zeros(40)
+    for trial in range(300):
+        scratch = Scratch(tmp_path, kept)
+        scratch.rng = np.random.default_rng(trial)
+        for place in range(n):
+            scratch._maybe_keep(place, np.full((2, 3), place, np.float32))
+        assert np.array_equal(scratch.array("mesh_g")[:, 0, 0], scratch.reservoir)
+        scratch.close()
+        counts[scratch.reservoir] += 1
+    assert counts.sum() == 300 * kept and np.abs(counts / 300 - kept / n).max() < 0.12

@@ -1,0 +1,148 @@
+"""Training and evaluation of g on a tiny made-up split: progress, resumption, determinism."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from hmdiff import evaluate, linear
+from hmdiff import params as hmdiff_params
+from hmdiff.checkpoint import load_weights
+from hmdiff.pose import PoseDistribution
+from hmdiff.splits import Split, load_split
+from hmdiff.train import VARIANTS, build, train
+
+V, V_FULL, J, n = 12, 30, 21, 16
+
+
+@pytest.fixture
+def params():
+    values = yaml.safe_load(open("params.yaml"))
+    small = {
+        "g": {"steps": {"body": 6, "hand": 6}, "batch": 4, "lr": 0.001},
+        "sampler": {"steps": 4, "N": 3, "hypotheses": 2},
+        "tune": {
+            "steps": [2, 4],
+            "gamma": [0.01, 1e6],
+            "r": [0.0, 0.5],
+            "N": [1],
+            "direct_gamma": [0.01],
+            "start_step": [50],
+        },
+    }
+    return hmdiff_params.parse(hmdiff_params.overlay(values, small), "test")
+
+
+@pytest.fixture
+def split():
+    generator = torch.Generator().manual_seed(0)
+    full = torch.randn(n, V_FULL, 3, generator=generator)
+    E = torch.rand(n, 2, J, 56, 56, generator=generator)
+    E = E / E.sum((3, 4), keepdim=True)
+    heat = torch.nn.functional.avg_pool2d(E.flatten(1, 2), 4) * 16
+    U = PoseDistribution(E[:, 0], E[:, 1], cube=4.0)
+    index = pd.DataFrame(
+        {"image": [f"{i}.jpg" for i in range(n)], "dataset": "made up", "split": "val", "person": 0}
+    )
+    f_I = torch.randn(n, 128, 49, generator=generator)
+    return Split(index, f_I, heat, U.mean(), full[:, :V], U, full / 10, scale_m=0.1)
+
+
+@pytest.fixture
+def mesh():
+    f = torch.softmax(torch.randn(J, V, generator=torch.Generator().manual_seed(1)), dim=1)
+    faces = torch.tensor([[i, i + 1, i + 2] for i in range(V - 2)])
+    return SimpleNamespace(f=f, faces=faces)
+
+
+@pytest.fixture
+def bench(params, split, mesh, tmp_path):
+    full = split.mesh.numpy() / split.scale_m
+    upsampler = linear.fit_upsampler(full, [np.arange(V)])
+    lift = linear.fit_lift(split.u_mean.numpy(), split.h_0.numpy())
+    regressor = torch.softmax(torch.randn(J, V_FULL), dim=1)
+    made = evaluate.Bench("hand", 0, tmp_path, params, mesh, regressor, upsampler, lift)
+    torch.manual_seed(0)
+    made.systems = {v: build(v, "hand", params, V, J, split.h_0.mean(0)) for v in VARIANTS}
+    return made
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_trains_to_the_same_bits_twice(variant, split, mesh, params, tmp_path):
+    for name in ("a", "b"):
+        train(variant, "hand", 0, split, mesh, params, tmp_path / name, tmp_path / "resume")
+    first, second = (tmp_path / name / "model.safetensors" for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    assert load_weights(first)[1]["variant"] == variant
+    assert not (tmp_path / "resume").exists()
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(split, mesh, params, tmp_path, monkeypatch):
+    monkeypatch.setattr("hmdiff.train.Resume.due", lambda self: True)
+    train("image", "hand", 0, split, mesh, params, tmp_path / "whole", tmp_path / "resume")
+
+    calls = iter(range(100))
+
+    def dies_at_the_fourth(*args, original=__import__("hmdiff.train").train.loss_of):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr("hmdiff.train.loss_of", dies_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        train("image", "hand", 0, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
+    assert (tmp_path / "resume").exists() and not (tmp_path / "cut").exists()
+    train("image", "hand", 0, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
+    whole, cut = (tmp_path / name / "model.safetensors" for name in ("whole", "cut"))
+    assert whole.read_bytes() == cut.read_bytes()
+
+
+def test_a_loss_that_is_not_a_number_stops_with_one_line(split, mesh, params, tmp_path):
+    split.h_0[:] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"hand image seed 0: the loss is nan at step 0"):
+        train("image", "hand", 0, split, mesh, params, tmp_path / "out", tmp_path / "resume")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", evaluate.METHODS)
+def test_every_method_gives_finite_errors_for_every_image(name, bench, split, params):
+    knobs = evaluate.default_knobs(params)
+    knobs = evaluate.replace(knobs, gamma=0.001, k_start=50)
+    frame = evaluate.evaluate(bench, name, knobs, split)
+    assert frame["image"].tolist() == split.index["image"].tolist()
+    assert np.isfinite(frame[["MPVE", "MPJPE", "PA_MPJPE", "F5", "AUC"]].to_numpy()).all()
+    again = evaluate.evaluate(bench, name, knobs, split)
+    pd.testing.assert_frame_equal(frame, again)
+
+
+def test_an_images_result_does_not_depend_on_its_batch_mates(bench, split, params, monkeypatch):
+    knobs = evaluate.replace(evaluate.default_knobs(params), gamma=0.001)
+    monkeypatch.setattr(evaluate, "CHAINS", 8)
+    whole = evaluate.run(bench, evaluate.METHODS["Ours"], knobs, split).h_0
+    part = evaluate.run(bench, evaluate.METHODS["Ours"], knobs, split.take(slice(0, 4))).h_0
+    torch.testing.assert_close(whole[:4], part)
+
+
+def test_the_true_joints_have_no_error_and_a_pose_has_no_mesh_error(bench, split):
+    joints = bench.joint_regressor @ split.mesh / split.scale_m
+    errors = evaluate.measure_pose(bench, joints, split)
+    assert np.abs(errors["MPJPE"]).max() < 1e-3
+    assert np.isnan(errors["MPVE"]).all()
+
+
+def test_the_sweep_never_picks_a_setting_that_diverges(bench, split):
+    frame, tuned = evaluate.sweep(bench, split)
+    assert set(tuned) == set(evaluate.METHODS) - {"Ours w/ u_c"}
+    assert tuned["Ours"]["gamma"] == 0.01
+    tried = frame[(frame.method == "Ours") & (frame.knob == "gamma")]
+    assert tried.groupby("value")["diverged"].max().loc[1e6] > 0
+    assert json.dumps(tuned)
+
+
+def test_missing_features_are_named_with_their_stage(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"index\.parquet: not there; run `dvc repro"):
+        load_split("hand", "g", tmp_path, 0.3)
