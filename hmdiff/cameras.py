@@ -7,6 +7,9 @@ world to camera as R x + t; lengths in metres, angles in degrees.
 import numpy as np
 
 
+STRIDE = 6  # points that are left out when a person is framed
+
+
 def look(azimuth: float, elevation: float, roll: float = 0.0) -> np.ndarray:
     """R (3 x 3) of a camera that looks at the origin from this direction; azimuth 0 is +z."""
     a, e, r = np.deg2rad([azimuth, elevation, roll])
@@ -36,7 +39,7 @@ def frame(
 
     The camera is moved, never turned, so the direction that R looks in stays.
     """
-    turned = points @ R.T
+    turned = points[::STRIDE] @ R.T
     turned_middle = (turned.min(0) + turned.max(0)) / 2
     turned = turned - turned_middle
     depth = max(K[0, 0] * np.ptp(turned[:, :2], axis=0).max() / (fill * px), np.ptp(turned[:, 2]))

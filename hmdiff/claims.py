@@ -122,17 +122,18 @@ def judge_all(errors: pd.DataFrame, resampled: Resampled) -> pd.DataFrame:
             continue
         sets = ("threedpw", "freihand") if claim.metric == "steps" else SETS
         rows += [judge(claim, dataset, errors, resampled) for dataset in sets]
+    names = ["", *SETS.values()]
+    rank = {pair: i for i, pair in enumerate(dict.fromkeys(map(rivals, rows)))}
+    rows.sort(
+        key=lambda r: (r["table"], names.index(r["set"]), r["kind"] == "order", rank[rivals(r)])
+    )
     judged = pd.DataFrame(rows)
-    names = [*SETS.values()]
-    place = {
-        "set": judged["set"].map(lambda name: names.index(name) if name else -1),
-        "rival": judged["better"] + judged["worse"],
-    }
-    place["rival"] = pd.factorize(place["rival"])[0]
-    order = judged.assign(**{f"_{key}": value for key, value in place.items()})
-    order = order.sort_values(["table", "_set", "kind", "_rival"], kind="stable").index
-    columns = list(dict.fromkeys([*judged.columns, *COLUMNS]))
-    return judged.loc[order].reindex(columns=columns).reset_index(drop=True)
+    return judged.reindex(columns=dict.fromkeys([*judged.columns, *COLUMNS]))
+
+
+def rivals(row: dict) -> tuple[str, str]:
+    """The two systems of a row."""
+    return row["better"], row["worse"]
 
 
 def sceptics(errors: pd.DataFrame, resampled: Resampled) -> pd.DataFrame:

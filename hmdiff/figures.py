@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
 from .gallery import Row, figure2, overlay, photo_figure, pick_rows, side_view
-from .stats import Interval, intervals
+from .stats import Interval, resample
 
 __all__ = [
     "Row",
@@ -86,7 +86,8 @@ def swept(sweeps: pd.DataFrame, method: str, knob: str, metric: str) -> dict[flo
     """Mean and interval over images at each value of a knob; seeds are averaged per image."""
     rows = sweeps[(sweeps["method"] == method) & (sweeps["knob"] == knob)]
     wide = rows.astype({metric: "float64"}).groupby(["image", "value"])[metric].mean().unstack()
-    return intervals(wide, BOOTSTRAP, LEVEL)
+    drawn = resample(wide, BOOTSTRAP, LEVEL)
+    return {value: drawn.interval(value) for value in wide}
 
 
 def diverged(sweeps: pd.DataFrame, method: str, knob: str) -> dict[float, float]:

@@ -8,6 +8,7 @@ same weights, bit for bit. Early epochs see small crops, which cost less; the la
 of the full size.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -95,7 +96,7 @@ def learning_rate(progress: float, peak: float) -> float:
     """One cycle: linear to `peak` over the first tenth of training, then a cosine to zero."""
     if progress < 0.1:
         return peak * (0.04 + 0.96 * progress / 0.1)
-    return peak * 0.5 * (1 + np.cos(np.pi * (progress - 0.1) / 0.9))
+    return peak * 0.5 * (1 + math.cos(math.pi * (progress - 0.1) / 0.9))
 
 
 def to_device(images: Tensor, phi: Phi) -> Tensor:

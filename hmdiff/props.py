@@ -174,7 +174,7 @@ def forearm(
 def held(palm_centre: np.ndarray, palm: np.ndarray, rng: np.random.Generator) -> Solid:
     """Something in or near the palm: palm_centre 3, palm the unit vector out of it."""
     centre = palm_centre + palm * rng.uniform(0.025, 0.06) + rng.normal(0, 0.012, 3)
-    row, kind, R = int(rng.choice(PAINTS)), rng.random(), Rotation.random(random_state=rng).as_matrix()
+    row, kind, R = int(rng.choice(PAINTS)), rng.random(), Rotation.random(rng=rng).as_matrix()
     if kind < 0.35:
         return ellipsoid(centre, rng.uniform(0.03, 0.085, 3), R, row)
     if kind < 0.7:

@@ -7,15 +7,20 @@ Embree's tree; the same half casts the shadows. Colours are linear light.
 
 import functools
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore import EmbreeDevice
 from embreex.rtcore_scene import EmbreeScene
+from scipy import sparse
 
 from .textures import Paints
 
-SAMPLES = 2  # rays a pixel and axis in the foreground
+QUARTERS = np.array([(-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25)])  # of a pixel
+NEAR_M = 0.05
+SKY_RAYS = 4  # rays a vertex that look for the sky
+LAMP_RAYS = 2  # rays a point that look for the lamp
 OFFSET = 2e-3  # shadow rays start this share of the depth above the surface
 
 
@@ -86,21 +91,21 @@ def facing(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.flatnonzero(dot(np.cross(b - a, c - a), a) < 0)
 
 
-def rays(K: np.ndarray, window: tuple[int, int, int, int], samples: int) -> np.ndarray:
+def rays(K: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
     """Directions (n x 3, z = 1) through the pixels of a window x0, y0, x1, y1, row by row."""
     x0, y0, x1, y1 = window
-    x = (np.arange(x0 * samples, x1 * samples, dtype=np.float32) + 0.5) / samples
-    y = (np.arange(y0 * samples, y1 * samples, dtype=np.float32) + 0.5) / samples
+    x = np.arange(x0, x1, dtype=np.float32) + np.float32(0.5)
+    y = np.arange(y0, y1, dtype=np.float32) + np.float32(0.5)
     out = np.ones((len(y), len(x), 3), np.float32)
     out[..., 0] = (x - K[0, 2]) / K[0, 0]
     out[..., 1] = ((y - K[1, 2]) / K[1, 1])[:, None]
     return out.reshape(-1, 3)
 
 
-def cast(scene: EmbreeScene, directions: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What rays from the camera meet: triangle (-1: nothing), depth, and two barycentrics."""
+def cast(scene: EmbreeScene, directions: np.ndarray) -> "Sight":
+    """What rays from the camera meet."""
     hit = scene.run(np.zeros_like(directions), directions, output=True)
-    return hit["primID"], hit["tfar"], hit["u"], hit["v"]
+    return Sight(hit["primID"], hit["tfar"], hit["u"], hit["v"])
 
 
 def shaded(scene: EmbreeScene, points: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -109,19 +114,22 @@ def shaded(scene: EmbreeScene, points: np.ndarray, directions: np.ndarray) -> np
 
 
 def openness(
-    vertices: np.ndarray, normals: np.ndarray, seen: np.ndarray, scene: EmbreeScene,
-    rng: np.random.Generator, count: int = 6,
+    solid: Solid, seen: np.ndarray, near: sparse.csr_matrix, scene: EmbreeScene,
+    rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
-    """Share of cosine-distributed rays from each vertex that get away (V); 1 where not `seen`."""
-    n = np.repeat(normals[seen], count, axis=0)
-    ball = rng.standard_normal(n.shape, dtype=np.float32)
-    ball = unit(ball)
-    starts = np.repeat(vertices[seen], count, axis=0)
+    """Share of cosine-distributed rays from each vertex that get away (V); 1 where not `seen`.
+
+    A few rays each, then averaged over the vertices about with `near` (V x V).
+    """
+    n = np.repeat(solid.normals[seen], SKY_RAYS, axis=0)
+    ball = unit(rng.standard_normal(n.shape, dtype=np.float32))
+    starts = np.repeat(solid.vertices[seen], SKY_RAYS, axis=0)
     starts += (OFFSET * starts[:, 2:]) * n
-    blocked = shaded(scene, starts, n + np.float32(0.98) * ball).reshape(-1, count)
-    out = np.ones(len(vertices), np.float32)
-    out[seen] = 1 - blocked.mean(1, dtype=np.float32)
-    return out
+    free = ~shaded(scene, starts, n + np.float32(0.98) * ball).reshape(-1, SKY_RAYS)
+    total, count = np.zeros((2, len(seen)), np.float32)
+    total[seen], count[seen] = free.sum(1), SKY_RAYS
+    total, count = near @ (near @ total), near @ (near @ count)
+    return np.where(seen, total / np.maximum(count, np.float32(1e-6)), np.float32(1))
 
 
 def joined(solids: list[Solid]) -> Solid:
@@ -157,63 +165,110 @@ def window_of(points: np.ndarray, K: np.ndarray, px: int) -> tuple[int, int, int
 
 
 def render(
-    main: Solid, props: list[Solid], paints: Paints, light: Light, K: np.ndarray, px: int,
-    rng: np.random.Generator,
+    main: Solid, props: list[Solid], near: sparse.csr_matrix, soft: np.ndarray, paints: Paints,
+    light: Light, K: np.ndarray, px: int, rng: np.random.Generator,
 ) -> Picture:  # fmt: skip
-    """Render the main solid with props before or behind it; shadows, soft skylight, antialiased."""
-    visible_faces = facing(main.vertices, main.faces)
-    scene = build(main.vertices, main.faces[visible_faces])
+    """Render the main solid with props before or behind it: lamp, shadows, soft skylight.
+
+    Pixels on an outline get four rays, the others one. `near` (V x V) averages over the main
+    solid's neighbouring vertices; `soft` (V x M) says how much each vertex belongs to each paint,
+    and where a face joins several, the strongest one at the point wins, so that seams run smoothly.
+    """
+    front = facing(main.vertices, main.faces)
+    scenes = [build(main.vertices, main.faces[front])]
     seen = np.zeros(len(main.vertices), bool)
-    seen[main.faces[visible_faces]] = True
-    sky = openness(main.vertices, main.normals, seen, scene, rng)
-    main = replace(main, open_sky=sky * main.open_sky)
+    seen[main.faces[front]] = True
+    main = replace(main, open_sky=openness(main, seen, near, scenes[0], rng))
     everything = joined([main, *props])
-    before = everything.vertices[everything.vertices[:, 2] > 0.05]
-    window = window_of(before, K, px)
-    directions = rays(K, window, SAMPLES)
-    triangle, depth, u, v = cast(scene, directions)
-    triangle = np.where(triangle >= 0, visible_faces[triangle], -1)
-    body, covered, scenes = int((triangle >= 0).sum()), 0, [scene]
     if props:
-        rest = joined(props)
-        scenes.append(build(rest.vertices, rest.faces))
-        t, d, u2, v2 = cast(scenes[1], directions)
-        nearer = (t >= 0) & ((triangle < 0) | (d < depth))
-        covered = int((nearer & (triangle >= 0)).sum())
-        triangle = np.where(nearer, t + len(main.faces), triangle)
-        depth, u, v = (np.where(nearer, x, y) for x, y in ((d, depth), (u2, u), (v2, v)))
-    hit = np.flatnonzero(triangle >= 0)
-    rgba = np.zeros((len(directions), 4), np.float32)
-    points = directions[hit] * depth[hit, None]
-    rgba[hit, :3] = colours(
-        everything, triangle[hit], u[hit], v[hit], points, paints, light, K, scenes, rng
-    )
-    rgba[hit, 3] = 1
+        behind = joined(props)
+        scenes.append(build(behind.vertices, behind.faces))
+    window = window_of(everything.vertices[everything.vertices[:, 2] > NEAR_M], K, px)
     h, w = window[3] - window[1], window[2] - window[0]
-    rgba = rgba.reshape(h, SAMPLES, w, SAMPLES, 4)
-    rgba = sum(rgba[:, i, :, j] for i in range(SAMPLES) for j in range(SAMPLES)) / SAMPLES**2
-    return Picture(rgba, window, (body - covered) / max(body, 1))
+    whole = rays(K, window)
+    view, body = sight(scenes, front, len(main.faces), whole)
+    outline = _outline(view.triangle.reshape(h, w), view.depth.reshape(h, w)).ravel()
+    plain = np.flatnonzero((view.triangle >= 0) & ~outline)
+    edge = np.repeat(np.flatnonzero(outline), 4)
+    fine = whole[edge]
+    fine[:, :2] += (np.tile(QUARTERS, (len(edge) // 4, 1)) / K[0, 0]).astype(np.float32)
+    sharp, _ = sight(scenes, front, len(main.faces), fine)
+    hit = np.flatnonzero(sharp.triangle >= 0)
+    all_rays = np.concatenate([whole[plain], fine[hit]])
+    met = Sight(*(np.concatenate([a[plain], b[hit]]) for a, b in zip(view, sharp, strict=True)))
+    rgb = colours(everything, met, all_rays * met.depth[:, None], soft, paints, light, K, scenes, rng)
+    rgba = np.column_stack([rgb, np.ones(len(rgb), np.float32)])
+    out = np.zeros((h * w, 4), np.float32)
+    out[plain] = rgba[: len(plain)]
+    quarter = np.zeros((len(edge), 4), np.float32)
+    quarter[hit] = rgba[len(plain) :]
+    out[edge[::4]] = sum(quarter[i::4] for i in range(4)) / 4
+    open_body = (view.triangle >= 0) & (view.triangle < len(main.faces))
+    visible = open_body.sum() / max(body.sum(), 1)
+    return Picture(out.reshape(h, w, 4), window, float(visible))
+
+
+class Sight(NamedTuple):
+    """What n rays meet: triangle (-1: nothing), depth in metres, two barycentrics."""
+
+    triangle: np.ndarray
+    depth: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+
+
+def sight(
+    scenes: list[EmbreeScene], front: np.ndarray, first: int, directions: np.ndarray
+) -> tuple[Sight, np.ndarray]:
+    """The nearest of the main scene (triangles `front`) and the props (numbered from `first`), and
+    which rays meet the main solid whether or not a prop hides it."""
+    view = cast(scenes[0], directions)
+    body = view.triangle >= 0
+    view = view._replace(triangle=np.where(body, front[view.triangle], -1))
+    if len(scenes) == 1:
+        return view, body
+    other = cast(scenes[1], directions)
+    nearer = (other.triangle >= 0) & (~body | (other.depth < view.depth))
+    other = other._replace(triangle=other.triangle + first)
+    return Sight(*(np.where(nearer, b, a) for a, b in zip(view, other, strict=True))), body
+
+
+def _outline(triangle: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Pixels (h x w bool) next to a jump between something and nothing, or in depth by 2%."""
+    depth = np.where(triangle >= 0, depth, np.float32(1e3))
+    out = np.zeros(depth.shape, bool)
+    for a, b, near, far in (
+        (depth[1:], depth[:-1], out[1:], out[:-1]),
+        (depth[:, 1:], depth[:, :-1], out[:, 1:], out[:, :-1]),
+    ):
+        jump = np.abs(a - b) > np.float32(0.02) * np.minimum(a, b)
+        near |= jump
+        far |= jump
+    return out
 
 
 def colours(
-    solid: Solid, triangle: np.ndarray, u: np.ndarray, v: np.ndarray, points: np.ndarray,
-    paints: Paints, light: Light, K: np.ndarray, scenes: list[EmbreeScene],
-    rng: np.random.Generator,
+    solid: Solid, met: Sight, points: np.ndarray, soft: np.ndarray, paints: Paints, light: Light,
+    K: np.ndarray, scenes: list[EmbreeScene], rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
-    """Linear RGB (n x 3) of surface points (n x 3) on triangles with barycentrics u, v."""
+    """Linear RGB (n x 3) of the points (n x 3) that n rays met."""
     table = np.column_stack([solid.normals, solid.uv, solid.rough, solid.open_sky])
-    corner = solid.faces[triangle]
-    weight = np.stack([1 - u - v, u, v], axis=1)
+    corner = solid.faces[met.triangle]
+    weight = np.stack([1 - met.u - met.v, met.u, met.v], axis=1)
     value = np.einsum("nk,nkc->nc", weight, table[corner])
-    row = solid.row[np.take_along_axis(corner, weight.argmax(1)[:, None], 1)[:, 0]]
+    row = solid.row[corner[:, 0]]
+    mixed = np.flatnonzero((row != solid.row[corner[:, 1]]) | (row != solid.row[corner[:, 2]]))
+    row[mixed] = np.einsum("nk,nkm->nm", weight[mixed], soft[corner[mixed]]).argmax(1)
     normal, uv = _wrinkled(value[:, :3], value[:, 3:5], value[:, 5:6], rng)
     albedo = paints.at(row, uv, points[:, 2] / float(K[0, 0]))
     cosine = normal @ light.towards
-    jitter = light.width * rng.standard_normal((len(points), 3), dtype=np.float32)
     lit = np.flatnonzero(cosine > 0)
     start = points[lit] + (OFFSET * points[lit, 2:]) * normal[lit]
-    blocked = [shaded(scene, start, light.towards + jitter[lit]) for scene in scenes]
-    cosine[lit[np.any(blocked, axis=0)]] = 0
+    free = np.zeros(len(lit), np.float32)
+    for _ in range(LAMP_RAYS):
+        way = light.towards + light.width * rng.standard_normal(start.shape, dtype=np.float32)
+        free += ~np.any([shaded(scene, start, way) for scene in scenes], axis=0)
+    cosine[lit] *= free / LAMP_RAYS
     return _reflect(albedo, normal, points, np.maximum(cosine, 0), value[:, 6:7], light)
 
 

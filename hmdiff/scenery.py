@@ -168,8 +168,8 @@ def draw_stage(
     square = np.stack([corner, corner + right, corner + right + down, corner + down], 1)[quad]
     index = np.arange(4 * len(quad), dtype=np.int32).reshape(-1, 4)
     faces = np.concatenate([index[:, [0, 1, 2]], index[:, [0, 2, 3]]])
-    directions = raycast.rays(K, (0, 0, px, px), 1)
-    hit, depth, _, _ = raycast.cast(raycast.build(square.reshape(-1, 3), faces), directions)
+    directions = raycast.rays(K, (0, 0, px, px))
+    hit, depth, *_ = raycast.cast(raycast.build(square.reshape(-1, 3), faces), directions)
     image = _sky(stage, directions @ R, light, rng) if (hit < 0).any() else np.zeros_like(directions)
     seen = np.flatnonzero(hit >= 0)
     q = quad[hit[seen] % len(quad)]

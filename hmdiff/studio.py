@@ -15,7 +15,7 @@ from . import raycast, scenery
 from .cameras import outside
 from .raycast import Light, Solid
 from .scenery import Stage
-from .textures import to_srgb
+from .textures import to_linear, to_srgb
 from .wardrobe import Figure, Outfit, clothed
 
 LEAST_VISIBLE = 0.45  # occluders that leave less of the person are taken away
@@ -52,7 +52,7 @@ def draw_light(rng: np.random.Generator, R: np.ndarray, indoors: bool) -> Light:
         key=(key * (1 + warmth)).astype(np.float32),
         sky=(sky * (1 - 0.5 * warmth)).astype(np.float32),
         ground=(sky * rng.uniform(0.25, 0.6) * (1 + 0.3 * warmth)).astype(np.float32),
-        width=float(rng.uniform(0.02, 0.2 if indoors else 0.07)),
+        width=float(rng.uniform(0.02, 0.14 if indoors else 0.05)),
     )
 
 
@@ -70,17 +70,35 @@ def photograph(
         stage: the place; None for a flat backdrop.
         R, t, K: the camera (world to camera; pixels).
     """
-    if stage is None:
-        ground = scenery.backdrop(rng, px)
-    else:
-        ground = scenery.draw_stage(stage, R, t, K, px, light, vertices, rng)
+    ground = background(stage, R, t, K, px, light, vertices, rng)
     person = clothed(figure, outfit, vertices)
     ahead = [props_.occluder(vertices, K, rng) for _ in range(occluders)]
-    shot = raycast.render(person, things + ahead, outfit.paints, light, K, px, rng)
+    common = (figure.near, outfit.soft, outfit.paints, light, K, px, rng)
+    shot = raycast.render(person, things + ahead, *common)
     if shot.visible < LEAST_VISIBLE:
-        shot = raycast.render(person, things, outfit.paints, light, K, px, rng)
+        shot = raycast.render(person, things, *common)
     image = expose(shot, ground, stage is not None, rng)
     return Photo(develop(image, rng), shot.visible, outside(vertices, K, px))
+
+
+def background(
+    stage: Stage | None, R: np.ndarray, t: np.ndarray, K: np.ndarray, px: int, light: Light,
+    person: np.ndarray, rng: np.random.Generator,
+) -> np.ndarray:  # fmt: skip
+    """px x px x 3: a stage in linear light, or a backdrop in sRGB; half of the stages out of focus.
+
+    What is out of focus is rendered at half size and enlarged.
+    """
+    if stage is None:
+        return scenery.backdrop(rng, px)
+    sharp = rng.random() < 0.5
+    size, radius = (px, 0.5) if sharp else (px // 2, rng.uniform(0.1, 1.4))
+    scale = np.diag([size / px, size / px, 1.0])
+    stage_light = scenery.draw_stage(stage, R, t, scale @ K, size, light, person, rng)
+    film = Image.fromarray((to_srgb(stage_light) * 255).astype(np.uint8))
+    film = film.filter(ImageFilter.GaussianBlur(radius * px / 224))
+    film = film if sharp else film.resize((px, px), Image.Resampling.BICUBIC)
+    return to_linear(np.asarray(film, np.float32) / 255)
 
 
 def expose(
@@ -88,8 +106,7 @@ def expose(
 ) -> np.ndarray:
     """Person over background, px x px x 3, sRGB 0 to 1; a `linear` background shares the exposure.
 
-    The exposure brings the brighter parts of person and place near white. A wide-open lens blurs
-    the background alone.
+    The exposure brings the brighter parts of person and place near white.
     """
     alpha = shot.rgba[..., 3:]
     whole = np.maximum(alpha, 1e-3)
@@ -98,14 +115,10 @@ def expose(
     bright = np.percentile(person, 88) if len(person) else 0.5
     if linear:
         bright = max(bright, 0.7 * np.percentile(ground[::7, ::3], 85))
-    gain = np.float32(rng.uniform(0.3, 0.8) / max(bright, 0.08))
+    gain = np.float32(rng.uniform(0.35, 0.85) / max(bright, 0.08))
     if linear:
         ground = to_srgb(ground * gain)
-    if rng.random() < 0.4:
-        radius = rng.uniform(0.5, 2.5) * len(ground) / 224
-        film = Image.fromarray((ground * 255).astype(np.uint8))
-        ground = np.asarray(film.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
-    image = ground.astype(np.float32, copy=True)
+    image = ground.copy()
     x0, y0, x1, y1 = shot.window
     part = image[y0:y1, x0:x1]
     part += alpha * (to_srgb(colour * gain) - part)
@@ -117,7 +130,7 @@ def develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     cast = rng.normal(1, 0.05, 3).astype(np.float32)
     contrast = np.float32(rng.uniform(0.8, 1.2))
     image = (image * cast - np.float32(0.45)) * contrast + np.float32(rng.normal(0.45, 0.04))
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         grey = image.mean(axis=2, keepdims=True)
         image = grey + np.float32(rng.uniform(0, 0.7)) * (image - grey)
     film = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8))

@@ -32,16 +32,21 @@ class Figure:
 
     Attributes:
         subject: "body" or "hand".
-        faces: F x 3 int32; corners: V x F incidence; parts: V, indices into PARTS.
+        faces: F x 3 int32; corners: V x F incidence; near: V x V, the mean over a vertex and those
+            about it; parts: V, indices into PARTS.
         template: V x 3 rest vertices, metres; joints: 24 (hand: 16) x 3 rest joints.
+        length: 11, the stature (hand: wrist to fingertips) in metres of the mean person, and what
+            each beta adds to it.
     """
 
     subject: str
     faces: np.ndarray
     corners: sparse.csr_matrix
+    near: sparse.csr_matrix
     parts: np.ndarray
     template: np.ndarray
     joints: np.ndarray
+    length: np.ndarray
 
 
 def figure(model: BodyModel) -> Figure:
@@ -52,8 +57,15 @@ def figure(model: BodyModel) -> Figure:
     corners = sparse.csr_matrix(
         (np.ones(3 * F, np.float32), (faces.ravel(), np.repeat(np.arange(F), 3))), (V, F)
     )
+    near = corners @ corners.T
+    near = sparse.diags_array(1 / np.asarray(near.sum(axis=1)).ravel()) @ near
     joints = model.layer.J_regressor.numpy().astype(np.float64) @ template
-    return Figure(model.subject, faces, corners, model.parts.numpy(), template, joints)
+    axis = 1 if model.subject == "body" else 0
+    first, last = template[:, axis].argmin(), template[:, axis].argmax()
+    shapes = model.layer.shapedirs.numpy()[[first, last], axis]
+    length = np.append(np.ptp(template[:, axis]), shapes[1] - shapes[0])
+    return Figure(model.subject, faces, corners, near.tocsr(), model.parts.numpy(),
+                  template, joints, length)  # fmt: skip
 
 
 def vertex_normals(figure: Figure, vertices: np.ndarray) -> np.ndarray:
@@ -67,15 +79,15 @@ class Outfit:
     """One person's surface.
 
     Attributes:
-        row: V, the paint of each vertex; rough: V, how much cloth wrinkles.
+        row: V, the paint of each vertex; soft: V x M, how much each paint has of it; rough: V, how
+            much cloth wrinkles.
         paints: rows for ROWS, then PROP_ROWS for props.
-        skin: linear RGB.
     """
 
     row: np.ndarray
+    soft: np.ndarray
     rough: np.ndarray
     paints: Paints
-    skin: np.ndarray
 
 
 def _cloth(rng: np.random.Generator, size: float) -> tuple:
@@ -120,12 +132,14 @@ def dress(figure: Figure, rng: np.random.Generator) -> Outfit:
     row = figure.parts.astype(np.int64)
     if figure.subject == "body":
         row = _cut(figure, row, rng)
+    soft = figure.near @ (figure.near @ np.eye(len(ROWS), dtype=np.float32)[row])
+    row = soft.argmax(1)
     cloth = np.isin(row, [ROWS.index(n) for n in ("shirt", "trousers", "front", "print")])
     cloth |= (row == ROWS.index("forearm")) & (worn["forearm"] is shirt)
     cloth |= (row == ROWS.index("shin")) & (worn["shin"] is trousers)
     rough = rng.uniform(0.06, 0.2) * cloth
     table = paints([worn[name] for name in ROWS] + things)
-    return Outfit(row, rough.astype(np.float32), table, skin)
+    return Outfit(row, soft, rough.astype(np.float32), table)
 
 
 def _cut(figure: Figure, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -16,11 +16,13 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from hmdiff import layouts
 from hmdiff.body import BodyModel
 from hmdiff.datasets import freihand, read
 from hmdiff.datasets.human36m import H36M_LIMBS, SMPL_LIMBS
 from hmdiff.datasets.safe_pickle import load_plain
 from hmdiff.datasets.sample import image_size, project
+from hmdiff.takes import Take
 
 PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
 PX = 224
@@ -131,24 +133,24 @@ def write_threedpw(root: Path, split: str, name: str, frames: int, seed: int) ->
 
 
 def write_human36m(root: Path, subject: int, frames: int, seed: int) -> dict:
-    """One subject with one camera and one action; returns the parameters."""
+    """One subject with one camera, the fourth, and one action; returns the parameters."""
     people = random_people(np.random.default_rng(seed), frames)
     for key in ("R", "t", "K"):
         people[key][:] = people[key][0]
     world_mm = np.zeros((frames, 17, 3))
     world_mm[:, H36M_LIMBS] = 1000 * to_world(posed_in_camera(people)[1], people)[:, SMPL_LIMBS]
-    name = f"s_{subject:02d}_act_02_subact_01_ca_01"
+    name = f"s_{subject:02d}_act_02_subact_01_ca_04"
     images = [
         {
             "id": i,
-            "file_name": f"{name}/{name}_{i + 1:06d}.jpg",
+            "file_name": f"{name}/{name}_{5 * i + 1:06d}.jpg",
             "width": PX,
             "height": PX,
             "subject": subject,
             "action_idx": 2,
             "subaction_idx": 1,
-            "cam_idx": 1,
-            "frame_idx": i,
+            "cam_idx": 4,
+            "frame_idx": 5 * i,
         }
         for i in range(frames)
     ]
@@ -165,9 +167,9 @@ def write_human36m(root: Path, subject: int, frames: int, seed: int) -> dict:
     }
     contents = {
         "data": {"images": images, "annotations": []},
-        "camera": {"1": camera},
-        "joint_3d": {"2": {"1": {str(i): x.tolist() for i, x in enumerate(world_mm)}}},
-        "smpl_param": {"2": {"1": {str(i): fit for i, fit in enumerate(fits)}}},
+        "camera": {"4": camera},
+        "joint_3d": {"2": {"1": {str(5 * i): x.tolist() for i, x in enumerate(world_mm)}}},
+        "smpl_param": {"2": {"1": {str(5 * i): fit for i, fit in enumerate(fits)}}},
     }
     for kind, content in contents.items():
         dump(root / "annotations" / f"Human36M_subject{subject}_{kind}.json", content)
@@ -256,6 +258,44 @@ def test_freihand_images_share_annotations_over_versions(tmp_path):
         assert agrees(sample, truth["vertices"][a], truth["joints"][a], truth["K"][a])
 
 
+PLACES = {
+    "threedpw": ("validation", "imageFiles/s_1/image_{:05d}.jpg", {"sequence": "s_1"}),
+    "human36m": (
+        "validation",
+        "images/s_08_act_02/s_08_act_02_{:06d}.jpg",
+        {"subject": 8, "action": 0, "subaction": 1, "cameras": [2] * 4, "frames": [0, 5, 10, 15]},
+    ),
+    "freihand": ("test", "evaluation/rgb/{:08d}.jpg", {"first": 0}),
+}
+
+
+@pytest.mark.parametrize("dataset", PLACES)
+def test_what_the_studio_writes_is_what_the_reader_gives(tmp_path, dataset):
+    split, name, place = PLACES[dataset]
+    people = random_people(np.random.default_rng(7), 4)
+    people["betas"][:] = people["betas"][0]
+    if dataset == "human36m":
+        people |= {key: np.repeat(people[key][:1], 4, axis=0) for key in ("R", "t", "K")}
+    if dataset == "freihand":
+        people |= {"poses": 0.2 * people["poses"][:, :48], "trans": 0.2 * people["t"]}
+        people |= {"R": np.tile(np.eye(3), (4, 1, 1)), "t": np.zeros((4, 3))}
+        tensors = (torch.from_numpy(people[k]).float() for k in ("betas", "poses", "trans"))
+        vertices, joints = (x.numpy() for x in toy_model("hand").pose(*tensors))
+    else:
+        vertices, joints = posed_in_camera(people)
+    names = tuple(name.format(i) for i in range(4))
+    take = Take(dataset, split, 0, 0, names, place)
+    arrays = people | {"pose": people["poses"]}
+    model = toy_model("hand" if dataset == "freihand" else "body")
+    layouts.write(dataset, tmp_path / dataset, [take], [arrays], model, PX)
+    for image in names:
+        picture(tmp_path / dataset / image)
+    samples = listed(tmp_path, dataset, split)
+    assert [s.image for s in samples] == [tmp_path / dataset / image for image in names]
+    for i, sample in enumerate(samples):
+        assert agrees(sample, vertices[i], joints[i], people["K"][i])
+
+
 @pytest.mark.parametrize("dataset", ["threedpw", "human36m", "freihand"])
 def test_splits_share_no_person_and_no_image(pristine, dataset):
     people, images = [], []
@@ -271,6 +311,14 @@ def test_freihand_validates_on_the_last_stretch_in_its_first_version(pristine):
     assert [int(s.image.stem) for s in listed(pristine, "freihand", "validation")] == [19]
     train = [int(s.image.stem) for s in listed(pristine, "freihand", "train")]
     assert train == [*range(19), *range(20, 39)]
+
+
+@given(n=st.integers(2, 40000))
+def test_freihand_holds_out_a_twentieth(n):
+    held_out = n - freihand.first_held_out(n)
+    assert held_out == n // 20
+    stretch = np.arange(n) * freihand.STRETCHES // n
+    assert (stretch[freihand.first_held_out(n) :] == freihand.STRETCHES - 1).all()
 
 
 def edit_pickle(path: Path, change) -> None:
@@ -302,13 +350,28 @@ def test_bad_body_fits_are_skipped_and_counted(sets):
     edit_json(annotations / "Human36M_subject8_smpl_param.json", lambda c: c["2"]["1"].pop("0"))
 
     def bend(content):
-        content["2"]["1"]["1"] = (3 * np.array(content["2"]["1"]["1"])).tolist()
+        content["2"]["1"]["5"] = (3 * np.array(content["2"]["1"]["5"])).tolist()
 
     edit_json(annotations / "Human36M_subject8_joint_3d.json", bend)
     skipped = Counter()
     samples = listed(sets, "human36m", "validation", skipped)
-    assert [s.image.stem[-6:] for s in samples] == ["000003"]
+    assert [s.image.stem[-6:] for s in samples] == ["000011"]
     assert skipped == {"no body fit": 1, "joints far from the body fit": 1}
+
+
+def test_human36m_takes_every_fifth_frame_and_tests_by_the_fourth_camera(sets):
+    def other_views(content):
+        content["images"][0]["cam_idx"] = 1
+        content["images"][1]["frame_idx"] = 6
+
+    for subject, split in ((8, "validation"), (9, "test")):
+        annotations = sets / "human36m/annotations"
+        edit_json(annotations / f"Human36M_subject{subject}_data.json", other_views)
+        path = annotations / f"Human36M_subject{subject}_camera.json"
+        edit_json(path, lambda content: put(content, "1", content["4"]))
+        stems = [s.image.stem for s in listed(sets, "human36m", split) if s.person != "S11"]
+        kept = ["000001", "000011"] if split == "validation" else ["000011"]
+        assert [stem[-6:] for stem in stems] == kept
 
 
 def cut(path: Path, share: float = 0.6) -> None:
@@ -373,16 +436,16 @@ FAULTS = [
     ("human36m", H36M + "data.json", jsn(lambda c: put(c, "images", [])), "lists no images"),
     ("human36m", H36M + "data.json", jsn(lambda c: put(c["images"][0], "subject", 9)), "subject 9"),
     ("human36m", H36M + "data.json", jsn(lambda c: c["images"][1].pop("cam_idx")), "lacks cam_idx"),
-    ("human36m", H36M + "camera.json", jsn(lambda c: put(c["1"], "t", [0.1, 0, 4])), "millimetres"),
-    ("human36m", H36M + "camera.json", new(lambda c: {"4": c["1"]}), "camera 1 of"),
-    ("human36m", H36M + "camera.json", jsn(lambda c: c["1"].pop("f")), "lacks f"),
+    ("human36m", H36M + "camera.json", jsn(lambda c: put(c["4"], "t", [0.1, 0, 4])), "millimetres"),
+    ("human36m", H36M + "camera.json", new(lambda c: {"1": c["4"]}), "camera 4 of"),
+    ("human36m", H36M + "camera.json", jsn(lambda c: c["4"].pop("f")), "lacks f"),
     ("human36m", H36M + "joint_3d.json", jsn(lambda c: put(c["2"], "1", {
         k: scaled(0.001)(v) for k, v in c["2"]["1"].items()})), "not millimetres"),
     ("human36m", H36M + "joint_3d.json", jsn(lambda c: first(c).pop()), "not an array"),
     ("human36m", H36M + "smpl_param.json", jsn(lambda c: first(c).pop("shape")), "lacks shape"),
     ("human36m", H36M + "smpl_param.json", jsn(lambda c: put(first(c), "pose", [0] * 69)), "pose"),
     ("human36m", H36M + "smpl_param.json", jsn(scale_trans), "100 m"),
-    ("human36m", H36M + "smpl_param.json", jsn(lambda c: put(c, "2", {})), "none of the images"),
+    ("human36m", H36M + "smpl_param.json", jsn(lambda c: put(c, "2", {})), "has no fit for"),
     ("freihand", FREI + "verts.json", Path.unlink, "not there"),
     ("freihand", FREI + "verts.json", cut, "cut off"),
     ("freihand", FREI + "verts.json", lambda p: p.write_bytes(b""), "cut off"),

@@ -1,5 +1,7 @@
 """The schedule, the forward process and one reverse step against closed forms and diffusers."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
@@ -100,7 +102,7 @@ def test_a_step_is_that_of_diffusers(eta):
 def test_timesteps_start_at_K_and_never_repeat(K, data):
     ks = timesteps(K, data.draw(st.integers(1, K)))
     assert ks[0] == K and ks[-1] >= 1
-    assert all(a > b for a, b in zip(ks, ks[1:], strict=False))
+    assert all(a > b for a, b in pairwise(ks))
 
 
 @pytest.mark.parametrize("steps", [0, 201])

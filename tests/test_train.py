@@ -7,21 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from hmdiff import evaluate, linear
 from hmdiff import params as hmdiff_params
 from hmdiff.checkpoint import load_weights
 from hmdiff.pose import PoseDistribution
 from hmdiff.splits import Split, load_split
-from hmdiff.train import VARIANTS, build, train
+from hmdiff.train import VARIANTS, build, loss_of, train
 
 V, V_FULL, J, n = 12, 30, 21, 16
 
 
 @pytest.fixture
 def params():
-    values = yaml.safe_load(open("params.yaml"))
+    values = hmdiff_params.read_yaml("params.yaml")
     small = {
         "g": {"steps": {"body": 6, "hand": 6}, "batch": 4, "lr": 0.001},
         "sampler": {"steps": 4, "N": 3, "hypotheses": 2},
@@ -87,10 +86,10 @@ def test_a_killed_training_goes_on_to_the_same_bits(split, mesh, params, tmp_pat
 
     calls = iter(range(100))
 
-    def dies_at_the_fourth(*args, original=__import__("hmdiff.train").train.loss_of):
+    def dies_at_the_fourth(*args):
         if next(calls) == 3:
             raise KeyboardInterrupt
-        return original(*args)
+        return loss_of(*args)
 
     monkeypatch.setattr("hmdiff.train.loss_of", dies_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):

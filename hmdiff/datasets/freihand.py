@@ -54,10 +54,9 @@ def read(
         fault = f"holds {versions * n + rest} images for {n} annotations"
         raise broken(folder, fault, "complete the images, or get the JSON files that belong to it")
     stretch = np.arange(n) * STRETCHES // n
-    held_out = stretch == stretch[-1]
     for version in range(1 if split == "validation" else versions):
         for i in range(n):
-            if split != "test" and held_out[i] != (split == "validation"):
+            if split != "test" and (i >= first_held_out(n)) != (split == "validation"):
                 continue
             image = folder / f"{version * n + i:08d}.jpg"
             box = box_around(vertices[i], K[i], image_size(image))
@@ -66,6 +65,11 @@ def read(
                 continue
             person = f"{name}-{stretch[i]:02d}"
             yield Sample(image, "freihand", split, person, K[i], box, vertices[i], joints[i])
+
+
+def first_held_out(n: int) -> int:
+    """Of n annotations of the training part, the first that validates; those before it train."""
+    return -(-n * (STRETCHES - 1) // STRETCHES)
 
 
 def annotations(

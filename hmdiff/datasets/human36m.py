@@ -6,7 +6,8 @@
 `data` lists images and their boxes; `camera` has R, t (millimetres), f, c by camera; `joint_3d` has
 17 motion-capture joints (millimetres, world) and `smpl_param` a body fit (pose, shape, trans;
 metres, world) by action, subaction and frame. Subjects 1, 5, 6, 7 train, 8 validates, 9 and 11
-test. Frames without a fit, or with a bad one, are skipped.
+test. As in the usual protocol, every fifth frame is taken, and tests see camera 4 (60457274) alone.
+Frames without a fit, or with a bad one, are skipped.
 """
 
 from collections import Counter
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from ..body import BodyModel
 
 SUBJECTS = {"train": (1, 5, 6, 7), "validation": (8,), "test": (9, 11)}
+STEP = 5  # of 50 frames a second
+TEST_CAMERA = "4"
 # Hips, knees, ankles, shoulders, elbows, wrists: right leg, left leg, left arm, right arm.
 H36M_LIMBS = [1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16]
 SMPL_LIMBS = [2, 5, 8, 1, 4, 7, 16, 18, 20, 17, 19, 21]
@@ -50,12 +53,12 @@ def read(
     skipped = Counter() if skipped is None else skipped
     present(root / "annotations", "see data/raw/README.md for the tree, or run the studio")
     for subject in SUBJECTS[split]:
-        frames = subject_frames(root, subject, skipped)
+        frames = subject_frames(root, subject, split, skipped)
         yield from body_samples(frames, "human36m", split, model, skipped)
 
 
-def subject_frames(root: Path, subject: int, skipped: Counter) -> BodyFrames:
-    """The frames of one subject that have a body fit."""
+def subject_frames(root: Path, subject: int, split: str, skipped: Counter) -> BodyFrames:
+    """The frames of one subject that the protocol takes and that have a body fit."""
     paths = {
         kind: root / "annotations" / f"Human36M_subject{subject}_{kind}.json"
         for kind in ("data", "camera", "joint_3d", "smpl_param")
@@ -67,7 +70,9 @@ def subject_frames(root: Path, subject: int, skipped: Counter) -> BodyFrames:
     for image in images:
         frame = [str(image[key]) for key in ("action_idx", "subaction_idx", "frame_idx")]
         fit, joints = _at(smpl, frame), _at(joint_3d, frame)
-        if fit is None or joints is None:
+        if not _in_protocol(image, split):
+            skipped["not in the protocol"] += 1
+        elif fit is None or joints is None:
             skipped["no body fit"] += 1
         elif str(image["cam_idx"]) not in cameras:
             fault = f"camera {image['cam_idx']} of {image['file_name']} is not in it"
@@ -75,7 +80,7 @@ def subject_frames(root: Path, subject: int, skipped: Counter) -> BodyFrames:
         else:
             rows.append((image["file_name"], cameras[str(image["cam_idx"])], fit, joints))
     if not rows:
-        fault = f"has a fit for none of the images in {paths['data'].name}"
+        fault = f"has no fit for the images that {split} takes from {paths['data'].name}"
         raise broken(paths["smpl_param"], fault, "do the four files belong together?")
     names, views, fits, joints = zip(*rows, strict=True)
     R, t, K = (np.stack(part) for part in zip(*views, strict=True))
@@ -111,6 +116,11 @@ def _listed(path: Path, data: dict, subject: int) -> list[dict]:
             fault = f"lists an image of subject {image['subject']}"
             raise broken(path, fault, "rename the file or get it again")
     return images
+
+
+def _in_protocol(image: dict, split: str) -> bool:
+    camera = str(image["cam_idx"])
+    return int(image["frame_idx"]) % STEP == 0 and (split != "test" or camera == TEST_CAMERA)
 
 
 def _at(tree: Any, keys: list[str]) -> Any:

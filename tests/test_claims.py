@@ -1,0 +1,188 @@
+"""Claims: verdicts on errors built to be decided, and a sheet that says what it cannot test."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_rel
+
+from hmdiff import claims, params, tables
+from hmdiff.metrics import METRICS
+from hmdiff.stats import Interval
+
+PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
+SETTINGS = PARAMS.model_copy(
+    update={"profile": "default", "stats": params.Stats(bootstrap=400, level=0.95)}
+)
+# Mean MPVE of each system in mm; Ours clearly beats some, loses to one, equals another.
+MEANS = {
+    "Mean pose": 300,
+    "Baseline A": 100,
+    "Baseline B": 95,
+    "Image Feature": 90,
+    "Pose Feature": 80,
+    "Both Features": 70,
+    "Ours w/ H_U": 99,
+    "Direct L2": 98,
+    "Ours w/ u_c": 80,
+    "Ours": 80,
+}
+STEPS = {"Image Feature": 20, "Pose Feature": 5, "Both Features": 10, "Ours": 5}
+
+
+def errors_frame(seeds=(0,), images: int = 60, means=MEANS) -> pd.DataFrame:
+    """Errors with known means, 3 mm of own noise, and 20 mm that all systems share by image."""
+    frames = []
+    for dataset, subject in tables.SUBJECTS.items():
+        hard = np.random.default_rng(1).normal(0, 20, images)
+        for number, (method, mean) in enumerate(means.items()):
+            for seed in seeds:
+                noise = np.random.default_rng([seed, number]).normal(0, 3, images)
+                noise -= noise.mean()
+                values = {m: (mean + hard + noise).astype("f4") for m in METRICS}
+                keys = {
+                    "image": [f"{i:03}.jpg" for i in range(images)],
+                    "dataset": dataset,
+                    "subject": subject,
+                    "method": method,
+                    "seed": seed,
+                    "steps": STEPS.get(method, 0),
+                    "hypotheses": 4,
+                }
+                frames.append(pd.DataFrame(keys | values))
+    return pd.concat(frames, ignore_index=True)
+
+
+def judged(errors: pd.DataFrame) -> pd.DataFrame:
+    return claims.judge_all(errors, claims.resample_all(errors, SETTINGS))
+
+
+def one(sheet: pd.DataFrame, worse: str, metric: str = "MPVE", where: str = "3DPW-like"):
+    rows = sheet[(sheet["kind"] == "ours") & (sheet["worse"] == worse)]
+    return rows[(rows["metric"] == metric) & (rows["set"] == where)].squeeze()
+
+
+def test_verdicts_follow_the_truth_that_was_built_in() -> None:
+    sheet = judged(errors_frame())
+    assert one(sheet, "Baseline A")["verdict"] == "holds"
+    assert one(sheet, "Both Features")["verdict"] == "does not hold"
+    assert one(sheet, "Ours w/ u_c")["verdict"] == "undecided"
+    assert one(sheet, "Ours w/o AS")["verdict"] == "not measured"
+
+
+def test_difference_is_worse_minus_better_and_paired() -> None:
+    row = one(judged(errors_frame()), "Baseline A")
+    assert row["difference_mean"] == pytest.approx(20, abs=1e-3)
+    assert row["difference_high"] - row["difference_low"] < 3, "3 mm noise, not 20 mm of images"
+    assert row["better_high"] - row["better_low"] > 6
+    assert row["images"] == 60
+
+
+def test_paired_interval_agrees_with_the_paired_t_test() -> None:
+    errors = errors_frame()
+    wide = errors[errors["dataset"] == "threedpw"].pivot(
+        index="image", columns="method", values="MPVE"
+    )
+    interval = ttest_rel(wide["Baseline A"], wide["Ours"]).confidence_interval(0.95)
+    row = one(judged(errors), "Baseline A")
+    assert row["difference_low"] == pytest.approx(interval.low, abs=0.25)
+    assert row["difference_high"] == pytest.approx(interval.high, abs=0.25)
+
+
+@given(st.floats(-10, 10), st.floats(0, 10))
+def test_a_verdict_is_the_side_of_zero_of_the_whole_interval(low, width) -> None:
+    found = claims.verdict(Interval(low, low, low + width, 5, 0))
+    expected = "holds" if low > 0 else "does not hold" if low + width < 0 else "undecided"
+    assert found == expected
+
+
+def test_a_system_that_diverged_leaves_its_claim_undecided_and_says_why() -> None:
+    errors = errors_frame()
+    hit = (errors["method"] == "Direct L2") & (errors["image"] == "003.jpg")
+    errors.loc[hit, list(METRICS)] = np.nan
+    row = one(judged(errors), "Direct L2")
+    assert row["verdict"] == "undecided" and row["remark"] == "no finite prediction on 1 images"
+
+
+def test_steps_are_fewer_in_every_seed_in_none_or_in_some() -> None:
+    assert claims.steps_verdict({0: 5, 1: 5}, {0: 10, 1: 20}) == "holds"
+    assert claims.steps_verdict({0: 5, 1: 5}, {0: 5, 1: 5}) == "does not hold"
+    assert claims.steps_verdict({0: 5, 1: 10}, {0: 10, 1: 10}) == "undecided"
+    assert claims.steps_verdict({0: 5}, {}) == "not measured"
+
+
+def test_steps_are_judged_once_a_subject() -> None:
+    sheet = judged(errors_frame())
+    steps = sheet[sheet["metric"] == "steps"]
+    assert set(steps["set"]) == {"3DPW-like", "FreiHAND-like"}
+    assert one(sheet, "Image Feature", "steps")["verdict"] == "holds"
+    assert one(sheet, "Pose Feature", "steps")["verdict"] == "does not hold"
+    assert one(sheet, "Pose Feature", "steps")["worse_steps"] == "5"
+
+
+def test_peers_are_not_testable_and_are_never_given_a_number() -> None:
+    sheet = judged(errors_frame())
+    peers = sheet[sheet["table"].isin([1, 2, 6])]
+    assert len(peers) == 36 + 26 + 2
+    assert set(peers["verdict"]) == {"not testable here"}
+    assert peers[["better_mean", "worse_mean", "difference_mean"]].isna().all(axis=None)
+
+
+def test_neighbouring_baselines_are_judged_too() -> None:
+    sheet = judged(errors_frame())
+    order = sheet[(sheet["kind"] == "order") & (sheet["set"] == "3DPW-like")]
+    row = order[(order["better"] == "Baseline B") & (order["metric"] == "MPVE")].squeeze()
+    assert row["verdict"] == "holds" and row["difference_mean"] == pytest.approx(5, abs=1e-3)
+
+
+def test_the_sceptics_comparison_has_no_claims_of_the_paper() -> None:
+    errors = errors_frame()
+    found = claims.sceptics(errors, claims.resample_all(errors, SETTINGS))
+    assert set(found["worse"]) == {"Mean pose", "Baseline A"}
+    assert set(found["verdict"]) == {"holds"} and len(found) == 2 * 3 * 3
+
+
+def test_the_sheet_opens_with_counts_that_add_up_and_says_what_is_synthetic(tmp_path) -> None:
+    kept = claims.write_claims(errors_frame((0, 1)), SETTINGS, tmp_path)
+    text = (tmp_path / "claims.md").read_text()
+    total = next(line for line in text.splitlines() if line.startswith("| **All**"))
+    numbers = [int(part.strip(" *")) for part in total.strip("| ").split("|")[1:]]
+    assert numbers[0] == sum(numbers[1:]) == (kept["kind"] == "ours").sum()
+    assert text.index("**All**") < text.index("## Table 1.")
+    assert all(f"## Table {n}." in text for n in range(1, 7))
+    head = text[: text.index("| Paper's")]
+    assert "*synthetic*" in head and "`default`" in head and "seeds 0, 1" in head
+    assert "60 test images" in head and "not testable here: peers are not measured" in text
+    assert not re.search(r"\bnan\b", text)
+
+
+def test_every_table_of_the_sheet_is_well_formed(tmp_path) -> None:
+    claims.write_claims(errors_frame(), SETTINGS, tmp_path)
+    block: set[int] = set()
+    for line in (tmp_path / "claims.md").read_text().splitlines():
+        if line.startswith("|"):
+            block.add(line.count("|"))
+            assert len(block) == 1, line
+        else:
+            block = set()
+
+
+def test_the_csv_has_one_schema_whatever_was_measured(tmp_path) -> None:
+    full = claims.write_claims(errors_frame(), SETTINGS, tmp_path / "full")
+    only = {"Ours": 80}
+    bare = claims.write_claims(errors_frame(means=only), SETTINGS, tmp_path / "bare")
+    assert list(full) == list(bare) and len(full) == len(bare)
+    again = pd.read_csv(tmp_path / "full" / "claims.csv")
+    assert list(again["verdict"]) == list(full["verdict"])
+    assert set(bare["verdict"]) == {"not measured", "not testable here"}
+
+
+def test_two_runs_write_the_same_bytes(tmp_path) -> None:
+    for name in ("a", "b"):
+        claims.write_claims(errors_frame(), SETTINGS, tmp_path / name)
+    for name in ("claims.md", "claims.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

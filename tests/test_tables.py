@@ -1,0 +1,248 @@
+"""Tables: measured cells recomputed, published cells untouched, no row dropped, all marked."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hmdiff import paper, params, tables, typeset
+from hmdiff.metrics import METRICS
+from hmdiff.stats import Interval
+
+SYSTEMS = (
+    *("Mean pose", "Linear lift of mean(U)", "Detected pose u_c", "Baseline A", "Baseline B"),
+    *("Image Feature", "Pose Feature", "Both Features", "Ours w/ H_U", "Direct L2"),
+    *("Ours w/ u_c", "Ours w/o AS", "Ours"),
+)
+STEPS = {"Image Feature": 20, "Pose Feature": 20, "Both Features": 10, "Ours": 5}
+PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
+SETTINGS = PARAMS.model_copy(
+    update={"profile": "default", "stats": params.Stats(bootstrap=200, level=0.95)}
+)
+SPEED = {
+    "body": {
+        "steps": 5,
+        "hypotheses": 4,
+        "hardware": {"device": "x86_64", "threads": 2},
+        "batch 1": {"fps": 3.25, "ms per image": {"final MLP": 1.5}},
+        "batch 16": {"fps": 7.75, "ms per image": {"final MLP": 1.0}},
+        "flops per image": {"Ours": 2e9},
+    }
+}
+
+
+def errors_frame(seeds=(0,), images: int = 12, systems=SYSTEMS) -> pd.DataFrame:
+    """Per-image errors of every system on every studio set; u_c has no mesh."""
+    frames = []
+    for dataset, subject in tables.SUBJECTS.items():
+        for number, method in enumerate(systems):
+            for seed in seeds:
+                generator = np.random.default_rng([seed, number, len(dataset)])
+                values = {m: generator.gamma(40, 2, images).astype("f4") for m in METRICS}
+                if method == "Detected pose u_c":
+                    values["MPVE"] = values["PA_MPVPE"] = np.full(images, np.nan, "f4")
+                keys = {
+                    "image": [f"{i:03}.jpg" for i in range(images)],
+                    "dataset": dataset,
+                    "subject": subject,
+                    "method": method,
+                    "seed": seed,
+                    "steps": STEPS.get(method, 0),
+                    "hypotheses": 4,
+                }
+                frames.append(pd.DataFrame(keys | values))
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def sheets() -> dict[str, typeset.Sheet]:
+    return {s.stem: s for s in tables.build_tables(errors_frame(), SPEED, SETTINGS)}
+
+
+def row(sheet: typeset.Sheet, label: str) -> dict:
+    """Cells of a row by (group, column name)."""
+    found = {name: cells for section in sheet.sections for name, cells in section.rows}
+    return {
+        (group, name): cell
+        for (group, name, _), cell in zip(sheet.columns, found[label], strict=True)
+    }
+
+
+def test_all_tables_are_there_in_the_papers_order_with_the_extra_sets_last(sheets) -> None:
+    assert list(sheets)[:6] == [f"table{n}" for n in range(1, 7)]
+    extra = {f"table{n}_{s}" for n in (3, 4, 5) for s in ("hand", "human36m")}
+    assert set(list(sheets)[6:]) == extra
+
+
+def test_rows_and_published_numbers_are_the_papers(sheets) -> None:
+    for stem, sheet in sheets.items():
+        table = paper.table(int(stem[5]))
+        rows = sheet.sections[0].rows[: len(table.rows)]
+        for (label, cells), published in zip(rows, table.rows, strict=True):
+            assert label == published.label
+            assert cells[: len(table.columns)] == published.values
+
+
+def test_published_and_measured_stand_in_groups_of_their_own(sheets) -> None:
+    for sheet in sheets.values():
+        for group in sheet.groups:
+            assert group.title.startswith("paper, ") != group.title.startswith("*synthetic* ")
+        published = sum(len(g.names) for g in sheet.groups if g.title.startswith("paper"))
+        for section in sheet.sections:
+            for _, cells in section.rows:
+                assert not any(isinstance(cell, Interval) for cell in cells[:published])
+
+
+def test_a_measured_cell_is_the_mean_over_its_images(sheets) -> None:
+    errors = errors_frame()
+    wanted = errors[(errors["dataset"] == "freihand") & (errors["method"] == "Direct L2")]
+    cell = row(sheets["table5_hand"], "Direct L2")["*synthetic* FreiHAND-like", "PA-MPJPE ↓"]
+    assert cell.mean == pytest.approx(wanted["PA_MPJPE"].astype("f8").mean())
+    assert cell.low < cell.mean < cell.high and cell.images == 12
+
+
+def test_sceptics_stand_under_tables_1_to_5_and_publish_nothing(sheets) -> None:
+    for stem, sheet in sheets.items():
+        if stem == "table6":
+            continue
+        labels = [label for section in sheet.sections for label, _ in section.rows]
+        assert set(tables.SCEPTICS) <= set(labels)
+        for (group, name), cell in row(sheet, "Mean pose").items():
+            steps = name.startswith("Steps")
+            assert (cell is None) == (group.startswith("paper") or steps)
+
+
+def test_a_system_that_was_not_evaluated_is_a_dash_and_not_dropped() -> None:
+    some = errors_frame(systems=("Ours", "Baseline A"))
+    built = {s.stem: s for s in tables.build_tables(some, {}, SETTINGS)}
+    cells = row(built["table3"], "Baseline B")
+    assert cells["paper, 3DPW", "MPVE ↓"] == 97.1
+    assert cells["*synthetic* 3DPW-like", "MPVE ↓"] is None
+    assert "| Baseline B | 97.1 | 85.9 | 52.7 | — | — | — |" in typeset.markdown(built["table3"])
+    assert "| Mean pose | — |" in typeset.markdown(built["table3"])
+    only_body = some[some["subject"] == "body"]
+    hand = {s.stem: s for s in tables.build_tables(only_body, {}, SETTINGS)}["table3_hand"]
+    assert "| Ours | 82.4 | 72.7 | 44.5 | — | — | — |" in typeset.markdown(hand)
+
+
+def test_rows_beyond_the_sceptics_appear_only_when_evaluated(sheets) -> None:
+    assert "gamma as printed" not in typeset.markdown(sheets["table5"]).split("\n- ")[0]
+    more = errors_frame(systems=("Ours", "Ours (gamma as printed)"))
+    built = {s.stem: s for s in tables.build_tables(more, {}, SETTINGS)}
+    assert "| Ours (gamma as printed) | —" in typeset.markdown(built["table5"])
+
+
+def test_steps_needed_come_from_the_tuned_steps(sheets) -> None:
+    steps = "*synthetic* 3DPW-like", "Steps needed ↓"
+    assert row(sheets["table4"], "Ours (with DAT)")[steps] == 5
+    assert row(sheets["table4"], "Both Features")[steps] == 10
+    errors = errors_frame(seeds=(0, 1))
+    errors.loc[(errors["method"] == "Ours") & (errors["seed"] == 1), "steps"] = 20
+    built = {s.stem: s for s in tables.build_tables(errors, {}, SETTINGS)}
+    assert row(built["table4"], "Ours (with DAT)")[steps] == "5, 20"
+
+
+def test_notes_name_profile_images_seeds_protocol_and_synthetic() -> None:
+    built = {s.stem: s for s in tables.build_tables(errors_frame((0, 3)), SPEED, SETTINGS)}
+    text = " ".join(built["table2"].notes)
+    for part in ("*synthetic*", "`default`", "FreiHAND-like 12 test images, seeds 0, 3"):
+        assert part in text
+    assert "HAND21: 21 joints" in text and "reflections allowed" in text
+    assert "4 hypotheses" in text and "95% interval" in text
+    assert "Standard deviation of Ours' MPJPE over seeds" in text
+    assert "BODY14" in " ".join(built["table1"].notes)
+
+
+def test_one_seed_says_that_trainings_are_not_covered(sheets) -> None:
+    assert "One seed" in " ".join(sheets["table1"].notes)
+
+
+def test_diverged_chains_are_reported() -> None:
+    errors = errors_frame(systems=("Ours", "Direct L2"))
+    errors["diverged"] = np.where(errors["method"] == "Direct L2", 0.25, 0.0)
+    built = {s.stem: s for s in tables.build_tables(errors, {}, SETTINGS)}
+    note = "Diverged chains, stopped by the sampler: Direct L2 25.0%."
+    assert note in built["table5"].notes
+
+
+def test_table_6_takes_speed_at_batch_1_and_at_the_largest_batch(sheets) -> None:
+    group = "*synthetic* Human3.6M-like"
+    ours = row(sheets["table6"], "Ours")
+    assert (ours[group, "FPS, one image ↑"], ours[group, "FPS, batch ↑"]) == (3.25, 7.75)
+    assert isinstance(ours[group, "MPJPE ↓"], Interval)
+    hand = row(sheets["table6"], "Ours, hand (FreiHAND-like)")
+    assert hand[group, "FPS, batch ↑"] is None
+    assert "x86_64, 2 threads" in sheets["table6"].notes[-1]
+
+
+def test_files_are_written_in_three_forms_and_the_csv_gives_the_numbers_back(tmp_path) -> None:
+    tables.write_tables(errors_frame(), SPEED, SETTINGS, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 36
+    frame = pd.read_csv(tmp_path / "table1.csv")
+    ours = frame[frame["Method"] == "Ours"].iloc[0]
+    assert ours["paper, 3DPW: MPVE"] == 82.4
+    name = "synthetic 3DPW-like: MPVE"
+    assert ours[f"{name} low"] < ours[name] < ours[f"{name} high"]
+    assert set(frame["profile"]) == {"default"} and set(frame["protocol"]) == {"BODY14"}
+    assert len(frame) == 10 + 4
+
+
+def test_every_line_of_a_markdown_table_has_as_many_cells(sheets) -> None:
+    for sheet in sheets.values():
+        lines = [x for x in typeset.markdown(sheet).splitlines() if x.startswith("|")]
+        assert len({line.count("|") for line in lines}) == 1
+        assert len(lines) == 2 + sum(len(s.rows) + bool(s.title) for s in sheet.sections)
+
+
+def test_latex_is_balanced_booktabs_with_nothing_left_unescaped(sheets) -> None:
+    for sheet in sheets.values():
+        text = typeset.latex(sheet)
+        assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+        assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+        body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+        ends = [line for line in body.splitlines() if line.endswith(r"\\")]
+        for line in ends:
+            cells = len(re.findall(r"(?<!\\)&", line)) + 1
+            cells += sum(int(n) - 1 for n in re.findall(r"multicolumn\{(\d+)\}", line))
+            assert cells == len(sheet.columns) + 1
+        without_maths = re.sub(r"\$[^$]*\$|\\label\{[^}]*\}|\\[&%#_$]", "", text)
+        assert not re.search(r"[_#%↓↑—*`](?!$)", without_maths.replace("{%", "{"))
+
+
+def test_latex_sets_the_papers_symbols_as_mathematics() -> None:
+    assert typeset.tex("Ours w/ H_U") == "Ours w/ $H_U$"
+    assert typeset.tex("Direct L2, u_c") == "Direct $L_2$, $u_c$"
+    assert typeset.tex("95% *a* `b_c`") == r"95\% \emph{a} \texttt{b\_c}"
+
+
+def test_cells_print_as_number_interval_dash_or_divergence() -> None:
+    assert typeset.show(Interval(82.44, 80.06, 84.71, 9, 0), 1) == "82.4 [80.1, 84.7]"
+    nan = float("nan")
+    assert typeset.show(Interval(nan, nan, nan, 9, 2), 1) == "diverged on 2 of 9"
+    assert typeset.show(Interval(nan, nan, nan, 9, 9), 1) == typeset.show(None, 1) == "—"
+    assert typeset.show(0.7812, 3) == "0.781" and typeset.show(200, 0) == "200"
+
+
+def test_unknown_dataset_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown dataset 'coco'"):
+        tables.measure(errors_frame().assign(dataset="coco"), SETTINGS)
+
+
+def test_metrics_summary_is_nested_rounded_and_json() -> None:
+    errors = errors_frame(seeds=(0, 1))
+    summary = tables.metrics_summary(errors)
+    assert set(summary) == {"body", "hand"} and set(summary["hand"]) == {"freihand"}
+    wanted = errors[(errors["dataset"] == "threedpw") & (errors["method"] == "Ours")]
+    mpve = summary["body"]["threedpw"]["Ours"]["MPVE"]
+    assert mpve == round(wanted["MPVE"].astype("f8").mean(), 3)
+    assert set(summary["body"]["threedpw"]["Detected pose u_c"]) == {"MPJPE", "PA_MPJPE"}
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_metrics_summary_leaves_out_what_diverged() -> None:
+    errors = errors_frame(systems=("Ours",))
+    errors.loc[0, "MPVE"] = np.nan
+    assert "MPVE" not in tables.metrics_summary(errors)["body"]["threedpw"]["Ours"]
