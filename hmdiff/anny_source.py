@@ -53,15 +53,15 @@ def sample_people(count: int, seed: int) -> tuple[dict[str, Array], dict[str, Ar
     rng = np.random.default_rng(seed)
     phenotypes = {
         "gender": rng.beta(0.5, 0.5, count),
-        "age": rng.uniform(0.64, 1.0, count),
-        "muscle": rng.beta(2, 2, count),
-        "weight": rng.beta(2, 2, count),
+        "age": rng.uniform(0.667, 1.0, count),
+        "muscle": rng.beta(3, 3, count),
+        "weight": rng.beta(3, 3, count),
         "height": rng.normal(0.37, 0.05, count).clip(0.24, 0.5),
-        "proportions": rng.beta(2, 2, count),
-        "cupsize": rng.uniform(0.2, 0.7, count),
-        "firmness": rng.uniform(0.3, 0.8, count),
+        "proportions": rng.beta(3, 3, count),
+        "cupsize": rng.uniform(0.3, 0.6, count),
+        "firmness": rng.uniform(0.4, 0.6, count),
     }
-    ancestry = rng.dirichlet([0.7] * 3, count)
+    ancestry = rng.dirichlet([1.5] * 3, count)
     phenotypes |= dict(zip(("african", "asian", "caucasian"), ancestry.T, strict=True))
     changes = {f"r-hand-{c}-incr": rng.normal(0, 0.4, count).clip(-1, 1) for c in HAND_CHANGES}
     return phenotypes, changes

@@ -54,14 +54,15 @@ class BodyModel(nn.Module):
         J: joints that `pose` returns, 24 or 21; joint 0 is the root.
         faces: (F, 3) vertex ids; parents: (24,) or (16,) of the posed joints, root -1.
         parts: (V,) uint8, what each vertex shows, an index into `PARTS`.
-        joint_regressor: (J, V), with joints ~ joint_regressor @ vertices on posed meshes too.
+        joint_regressor: (J, V), joints ~ joint_regressor @ vertices of any pose; rows sum to 1.
     """
 
     def __init__(self, subject: str, data: Mapping[str, np.ndarray]):
         super().__init__()
         self.subject = subject
         common = {"model_path": "", "data_struct": Struct(**_as_smplx(data)), "num_betas": 10}
-        regressor = torch.as_tensor(data["J_regressor"], dtype=torch.float32)
+        rows = data["joint_regressor"] if "joint_regressor" in data else data["J_regressor"]
+        regressor = torch.as_tensor(rows, dtype=torch.float32)
         if subject == "body":
             self.layer = _quiet(smplx.SMPL, **common)
         else:
@@ -140,7 +141,7 @@ def load(path: str | Path) -> BodyModel:
         with np.load(path, allow_pickle=False) as file:
             data = {key: file[key] for key in file.files}
     except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable npz ({error}); delete it and bake again") from None
+        raise ValueError(f"{path}: not a readable npz ({error}); delete it, bake again") from None
     return BodyModel(_subject(path, data), data)
 
 

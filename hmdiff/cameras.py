@@ -4,10 +4,19 @@ World axes: y up, the floor at y = 0. Camera axes: x right, y down, z forward. A
 world to camera as R x + t; lengths in metres, angles in degrees.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-
 STRIDE = 6  # points that are left out when a person is framed
+
+
+class Camera(NamedTuple):
+    """R (3 x 3) and t (3, metres) from world to camera, K (3 x 3, pixels)."""
+
+    R: np.ndarray
+    t: np.ndarray
+    K: np.ndarray
 
 
 def look(azimuth: float, elevation: float, roll: float = 0.0) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The capture studio: renders the study's default data sets and writes them in the real layouts.
 
-Everything is decided by the seed. Takes (see `takes`) are shot in parallel; a finished take stays
-in a scratch folder, so that a killed run goes on where it was. The finished set moves to its place
-in one step. Beside the real layout lies `studio.parquet`: image, and which share of the person is
+Everything is decided by the seed. Takes (see `takes`, `shoots`) are shot in parallel; a finished
+take stays in a scratch folder, so that a killed run goes on where it was. The finished set moves to
+its place in one step. Beside the real layout lies `studio.parquet`: image, and which share of the person is
 visible and which is outside the frame; no reader needs it.
 """
 
@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from . import layouts
 from .body import BodyModel
-from .takes import SPLITS, Shot, Take, plan, shoot
+from .shoots import Shot, shoot
+from .takes import SPLITS, Take, plan
 from .wardrobe import Figure, figure
 
 VERSION = 1  # raise it when the same seed must give other images
@@ -62,10 +63,9 @@ def capture_set(
     folder = _open_scratch(scratch / f"studio_{dataset}", dataset, counts, model, seed, image_px)
     missing = [take for take in takes if not _record(folder, take).is_file()]
     total, done = (sum(len(t.names) for t in part) for part in (takes, missing))
-    with (
-        tqdm(total=total, initial=total - done, desc=dataset, unit="image", disable=not progress) as bar,
-        _studio(model, folder, seed, image_px, workers) as work,
-    ):
+    bar = tqdm(total=total, initial=total - done, desc=dataset, unit="image", mininterval=1,
+               disable=not progress)  # fmt: skip
+    with bar, _studio(model, folder, seed, image_px, workers) as work:
         for count in work(missing):
             bar.update(count)
     arrays = [dict(np.load(_record(folder, take))) for take in takes]
@@ -78,7 +78,9 @@ def capture_set(
     return rows
 
 
-def images_per_second(dataset: str, model: BodyModel, image_px: int, workers: int, takes: int = 6) -> float:
+def images_per_second(
+    dataset: str, model: BodyModel, image_px: int, workers: int, takes: int = 6
+) -> float:
     """The studio's speed, worker start-up not counted; nothing is kept."""
     folder = Path("data/.resume") / f"bench_{dataset}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -142,13 +144,30 @@ def _jpeg(shot: Shot) -> bytes:
 def _studio(model: BodyModel, folder: Path, seed: int, px: int, workers: int) -> Iterator:
     """A function that shoots takes, in this process or in a pool of spawned ones, and yields the
     number of images of each as it is done."""
-    if workers <= 1:
-        setting = (model, figure(model), folder, seed, px)
-        yield lambda takes: (_shoot_and_save(take, *setting) for take in takes)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with spawn.Pool(workers, _start_worker, (pickle.dumps(model), folder, seed, px)) as pool:
-        yield lambda takes: pool.imap_unordered(_work, takes)
+    with _single_thread():
+        if workers <= 1:
+            setting = (model, figure(model), folder, seed, px)
+            yield lambda takes: (_shoot_and_save(take, *setting) for take in takes)
+            return
+        spawn = multiprocessing.get_context("spawn")
+        with spawn.Pool(workers, _start_worker, (pickle.dumps(model), folder, seed, px)) as pool:
+            yield lambda takes: pool.imap_unordered(_work, takes)
+
+
+@contextmanager
+def _single_thread() -> Iterator[None]:
+    """One thread for torch here, and for the linear algebra of processes started meanwhile: sums
+    keep their order on any number of cores, and workers do not fight for them."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before, threads = {name: os.environ.get(name) for name in names}, torch.get_num_threads()
+    os.environ.update(dict.fromkeys(names, "1"))
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 _SETTING: list = []  # a worker's constants: sent once, not with every take

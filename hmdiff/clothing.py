@@ -36,7 +36,7 @@ def label_parts(v: Array, joints: Array, W: Array, eyes: Array) -> Array:
     part[np.isin(owner, (3, 6, 9, 13, 14, 16, 17))] = id_of["shirt"]
     part[np.isin(owner, (18, 19))] = id_of["forearm"]
     part[np.isin(owner, (4, 5, 7, 8))] = id_of["shin"]
-    part[(owner > 6) & np.isin(owner, (7, 8, 10, 11)) & (v[:, 1] < joints[7, 1] + 0.03)] = id_of["shoes"]
+    part[np.isin(owner, (7, 8, 10, 11)) & (v[:, 1] < joints[7, 1] + 0.03)] = id_of["shoes"]
     trunk = np.isin(owner, (0, 1, 2, 3))
     below_belt = v[:, 1] < joints[0, 1] + 0.045
     part[trunk] = np.where(below_belt, id_of["trousers"], id_of["shirt"])[trunk]
@@ -53,10 +53,12 @@ def _label_head(part: Array, v: Array, head: Array, eyes: Array, id_of: dict[str
     unit = v[head, 1].max() - eye[1]
     up, back = (v[:, 1] - eye[1]) / unit, (eye[2] - v[:, 2]) / unit
     side = np.abs(v[:, 0] - eye[0]) / unit
-    hairline = np.interp(back, [-0.2, 0.1, 0.55, 0.85, 1.05, 1.2], [0.62, 0.55, 0.25, 0.0, -0.7, -0.8])
+    hairline = np.interp(
+        back, [-0.2, 0.1, 0.55, 0.85, 1.05, 1.2], [0.62, 0.55, 0.25, 0.0, -0.7, -0.8]
+    )
     part[head & (up > hairline) & ~((side > 0.68) & (up < 0.15))] = id_of["hair"]
     for one in eyes:
-        part[head & (np.linalg.norm(v - one, axis=1) < 0.15 * unit)] = id_of["eyes"]
+        part[head & (np.linalg.norm(v - one, axis=1) < 0.19 * unit)] = id_of["eyes"]
     lips = (np.abs(up + 0.63) < 0.07) & (side < 0.22) & (back < 0.1)
     part[head & lips] = id_of["lips"]
 

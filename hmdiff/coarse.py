@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
-import fast_simplification
 import numpy as np
 import torch
 import trimesh
 from torch import Tensor
 
 from hmdiff.body import BodyModel
+from hmdiff.decimation import decimate
 
 # Vertices of the middle and the coarse level.
 LEVELS = {"body": (1723, 431), "hand": (389, 195)}
@@ -92,59 +92,34 @@ def load(path: str | Path) -> CoarseMesh:
         raise ValueError(f"{path}: not a coarse mesh ({error}); delete it, run again") from None
 
 
-def build(model: BodyModel, mid: int, coarse: int, samples: int = 1500, seed: int = 0) -> CoarseMesh:
+def build(
+    model: BodyModel, mid: int, coarse: int, samples: int = 1500, seed: int = 0
+) -> CoarseMesh:
     """Decimate the model's template to `mid` and `coarse` vertices and fit f.
 
     f is fitted on `samples` random shapes in random poses. Takes seconds; deterministic.
 
     Raises:
-        ValueError: where no decimation has that many vertices.
+        ValueError: where the mesh cannot be decimated that far.
     """
-    v = model.layer.v_template.double().numpy()
-    mid_ids, mid_faces, owner1 = decimate(v, model.faces.numpy(), mid)
-    within, faces, owner2 = decimate(v[mid_ids], mid_faces, coarse)
-    ids = torch.from_numpy(mid_ids[within])
+    v, faces = model.layer.v_template.double().numpy(), model.faces.numpy()
+    middle, last = decimate(v, faces, (mid, coarse))
+    within = np.searchsorted(middle.ids, last.ids)  # the coarse vertices in the middle level
+    v_mid, v_last = v[middle.ids], v[last.ids]
+    ids = torch.from_numpy(last.ids)
     vertices, joints = random_meshes(model, samples, torch.Generator().manual_seed(seed))
     return CoarseMesh(
         ids=ids,
-        mid_ids=torch.from_numpy(mid_ids),
-        D1=_one_hot(mid_ids, len(v)),
-        D2=_one_hot(within, len(mid_ids)),
-        U1=upsampling(v, v[mid_ids], mid_faces, mid_ids, owner1),
-        U2=upsampling(v[mid_ids], v[mid_ids[within]], faces, within, owner2),
-        faces=torch.from_numpy(faces),
-        mid_faces=torch.from_numpy(mid_faces),
-        edges=torch.from_numpy(_edges(faces)),
+        mid_ids=torch.from_numpy(middle.ids),
+        D1=_one_hot(middle.ids, len(v)),
+        D2=_one_hot(within, mid),
+        U1=upsampling(v, v_mid, middle.faces, middle.ids, middle.owner),
+        U2=upsampling(v_mid, v_last, last.faces, within, last.owner[middle.ids]),
+        faces=torch.from_numpy(last.faces),
+        mid_faces=torch.from_numpy(middle.faces),
+        edges=torch.from_numpy(_edges(last.faces)),
         f=fit_f(vertices[:, ids], joints),
     )
-
-
-def decimate(v: np.ndarray, faces: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-    """Quadric decimation to exactly `count` vertices, each one of the old ones.
-
-    A decimated vertex stands for the old vertices that collapsed into it; of those the nearest
-    one is kept. An open mesh with b boundary edges has 2V - 2 - b faces, and b is known only
-    afterwards, hence the search; a closed one has 2V - 4.
-
-    Args: v (V_old x 3), faces (F_old x 3).
-    Returns: ids (count,) of kept vertices, faces (F, 3), owner (V_old,) the new vertex of each.
-    """
-    points, triangles = v.astype(np.float32), faces.astype(np.int32)
-    for face_count in range(2 * count - 4, count, -1):
-        _, _, collapses = fast_simplification.simplify(
-            points, triangles, target_count=face_count, return_collapses=True
-        )
-        new, new_faces, owner = fast_simplification.replay_simplification(
-            points, triangles, collapses
-        )
-        if len(new) <= count:
-            break
-    if len(new) != count:
-        raise ValueError(f"decimation reached {len(new)} vertices, not {count}: ask for another")
-    away = np.linalg.norm(v - new[owner], axis=1)
-    order = np.lexsort((away, owner))  # by new vertex, nearest first
-    first = np.searchsorted(owner[order], np.arange(count))
-    return order[first], new_faces.astype(np.int64), owner.astype(np.int64)
 
 
 def upsampling(
@@ -155,8 +130,6 @@ def upsampling(
     Nearby means: within two rings of the coarse vertex that the fine one collapsed into, so that
     a finger never hangs on its neighbour. Kept vertices (`ids`) get weight 1 on themselves.
     """
-    owner = owner.copy()
-    owner[ids] = np.arange(len(ids))
     touches = np.zeros((len(coarse), len(faces)), bool)
     touches[faces.ravel(), np.repeat(np.arange(len(faces)), 3)] = True
     ring = touches | ((touches.astype(np.float32) @ touches.T.astype(np.float32) > 0) @ touches)
@@ -179,7 +152,9 @@ def upsampling(
     )
 
 
-def random_meshes(model: BodyModel, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def random_meshes(
+    model: BodyModel, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Vertices (count x V_full x 3) and joints (count x J x 3), m, of random shapes and poses.
 
     Half of the poses are mild, half are wild (0.25 and 0.6 rad a joint and axis).
@@ -224,4 +199,4 @@ def _one_hot(ids: np.ndarray, width: int) -> Tensor:
 
 
 def _sparse(index: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:
-    return torch.sparse_coo_tensor(index, values, size).coalesce()
+    return torch.sparse_coo_tensor(index, values, size, check_invariants=True).coalesce()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LENGTH_COST = 0.1  # cost of an edge's squared length, against slivers and bald planes
+LENGTH_COST = 0.1  # cost of an edge's length to the fourth, against slivers and bald planes
 RIM_WEIGHT = 10.0  # weight of the planes that hold an open mesh's rim
 MIN_COSINE = 0.2  # a face may turn by at most 78 degrees in one collapse
 
@@ -77,10 +77,10 @@ class _Mesh:
 
     def push(self, u: int, v: int) -> None:
         gap = self.x[u] - self.x[v]
-        cost = float(self.x[v] @ (self.Q[u] + self.Q[v]) @ self.x[v] + LENGTH_COST * (gap @ gap) ** 2)
+        cost = self.x[v] @ (self.Q[u] + self.Q[v]) @ self.x[v] + LENGTH_COST * (gap @ gap) ** 2
         if self.rim_goal is not None and self.on_rim[u] and self.on_rim[v]:
             cost -= 1.0  # the rim reaches its goal before the rest moves
-        heapq.heappush(self.heap, (cost, u, v, self.stamp[u], self.stamp[v]))
+        heapq.heappush(self.heap, (float(cost), u, v, self.stamp[u], self.stamp[v]))
 
     def collapse_cheapest(self) -> None:
         """Take candidates from the heap until one is current and allowed, and collapse it."""
@@ -164,7 +164,8 @@ def _quadrics(x: np.ndarray, faces: np.ndarray, rim_edges: np.ndarray) -> np.nda
         along = x[rim_edges[:, 1]] - x[rim_edges[:, 0]]
         upright = np.cross(along, normal[face])
         length = np.linalg.norm(upright, axis=1, keepdims=True)
-        _add_planes(Q, upright / length, x[rim_edges[:, 0]], RIM_WEIGHT * length[:, 0] ** 2, rim_edges)
+        weight = RIM_WEIGHT * length[:, 0] ** 2
+        _add_planes(Q, upright / length, x[rim_edges[:, 0]], weight, rim_edges)
     return Q
 
 

@@ -56,10 +56,9 @@ def loss_curves(histories: Mapping[str, Sequence[pd.DataFrame]], out: Path) -> s
                 )  # fmt: skip
         axes[0, 0].set(
             xlabel="optimiser step", yscale="log",
-            ylabel=r"training loss $L_{total}$ (normalised units; baselines have no $L_{Diff}$)",
+ylabel=r"training loss $L_{total}$, normalised units",
         )  # fmt: skip
-        axes[0, 0].yaxis.label.set_size(9)
-        axes[0, 0].legend()
+        axes[0, 0].legend(title=r"baselines have no $L_{Diff}$", fontsize=9)
         still = {n: np.mean([slope(h) for h in runs]) for n, runs in histories.items()}
         falling = [n for n, share in still.items() if share > 0.02]
         state = f"{', '.join(falling)} still falling" if falling else "all have levelled off"

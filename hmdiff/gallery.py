@@ -10,11 +10,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
+from .body import BodyModel
 from .canvas import OKABE_ITO, STYLE, figure, save, show
 from .evaluate import METHODS, Bench, Knobs, full_mesh_mm, measure, run
 from .photo import Recovery, fit_translation
 from .splits import Split
-from .viewer import CLAY, fit_view, over, paint, shade
+from .viewer import CLAY, dress, fit_view, over, paint, shade
 
 
 def overlay(
@@ -33,12 +34,14 @@ def side_view(vertices: np.ndarray, faces: np.ndarray, px: int = 256, colour=CLA
 class Row:
     """One image of Fig. 2: the picture, the predicted mesh in its camera, and what it missed by.
 
-    `vertices_m` is root-relative; `error_mm` is the MPVE, `label` says which image this is.
+    `vertices_m` is root-relative, `colour` V_full x 3; `error_mm` is the MPVE, `label` says which
+    image this is.
     """
 
     image: np.ndarray
     vertices_m: np.ndarray
     faces: np.ndarray
+    colour: np.ndarray
     K: np.ndarray
     translation: np.ndarray
     error_mm: float
@@ -49,7 +52,7 @@ def pick_rows(
     bench: Bench,
     split: Split,
     knobs: Knobs,
-    faces: np.ndarray,
+    model: BodyModel,
     errors_mm: np.ndarray,
     read_image: Callable[[str], np.ndarray],
     quantiles: Sequence[float] = (0.1, 0.5, 0.9, 0.98),
@@ -66,14 +69,14 @@ def pick_rows(
     h_0 = run(bench, METHODS["Ours"], knobs, chosen, bench.seed).h_0.mean(dim=1)
     error = measure(bench, h_0, chosen)["MPVE"]
     meshes = full_mesh_mm(bench, h_0, chosen.scale_m).double().numpy() / 1000
-    rows = []
+    rows, faces, colour = [], model.faces.numpy(), dress(model.parts.numpy())
     for i, (_, place) in enumerate(chosen.index.iterrows()):
         K = np.array([[place.fx, 0, place.cx], [0, place.fy, place.cy], [0, 0, 1.0]])
         box = place[["box_x", "box_y", "box_w", "box_h"]].to_numpy(np.float64)
         t = fit_translation(meshes[i], box, K)
         label = f"{bench.subject}, {100 * quantiles[i]:.0f}th percentile"
         image = read_image(place.image)
-        rows.append(Row(image, meshes[i], faces, K, t, float(error[i]), label))
+        rows.append(Row(image, meshes[i], faces, colour, K, t, float(error[i]), label))
     return rows
 
 
@@ -84,8 +87,8 @@ def figure2(rows: Sequence[Row], out: Path) -> str:
         for line, row in zip(axes, rows, strict=True):
             placed = row.vertices_m + row.translation
             show(line[0], row.image)
-            show(line[1], overlay(row.image, placed, row.faces, row.K))
-            show(line[2], side_view(row.vertices_m, row.faces))
+            show(line[1], overlay(row.image, placed, row.faces, row.K, row.colour))
+            show(line[2], side_view(row.vertices_m, row.faces, colour=row.colour))
             line[0].set_ylabel(f"{row.label}\nMPVE {row.error_mm:.0f} mm", fontsize=9)
         for ax, title in zip(axes[0], ("input", "overlay", "from the side"), strict=True):
             ax.set_title(title)
@@ -97,20 +100,21 @@ def figure2(rows: Sequence[Row], out: Path) -> str:
         return save(made, finding, out)
 
 
-def photo_figure(image: np.ndarray, found: Recovery, faces: np.ndarray, out: Path) -> str:
+def photo_figure(image: np.ndarray, found: Recovery, model: BodyModel, out: Path) -> str:
     """A picture (H x W x 3, uint8) with its box, the mesh over it, its side, and its spread."""
     high = max(float(np.percentile(found.spread_mm, 99)), 1e-3)
-    colour = paint(found.spread_mm, 0.0, high)
+    faces, colour = model.faces.numpy(), dress(model.parts.numpy())
+    spread = paint(found.spread_mm, 0.0, high)
     placed = found.vertices_m + found.translation
     with rc_context(STYLE):
-        made, axes = figure(4, 1, 11.5, 3.9)
+        made, axes = figure(4, 1, 11.5, 3.5)
         for ax, picture, title in zip(
             axes[0],
             (
                 image,
-                overlay(image, placed, faces, found.K),
-                side_view(found.vertices_m, faces, 320),
-                fit_view(found.vertices_m, 320).draw(found.vertices_m, faces, colour),
+                overlay(image, placed, faces, found.K, colour),
+                side_view(found.vertices_m, faces, 320, colour),
+                fit_view(found.vertices_m, 320).draw(found.vertices_m, faces, spread),
             ),
             ("image and box", "overlay", "from the side", "spread of hypotheses"),
             strict=True,

@@ -11,7 +11,6 @@ rotation by R, and then corrects trans, since SMPL turns about its root joint).
 
 import json
 import pickle
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,9 @@ COCO_JOINTS = ("nose", 12, 17, 19, 21, 16, 18, 20, 2, 5, 8, 1, 4, 7, None, None,
 Arrays = dict[str, np.ndarray]
 
 
-def write(dataset: str, root: Path, takes: list[Take], arrays: list[Arrays], model: BodyModel, px: int) -> None:
+def write(
+    dataset: str, root: Path, takes: list[Take], arrays: list[Arrays], model: BodyModel, px: int
+) -> None:
     """Write the annotation files below `root`.
 
     `arrays[i]` holds, for the n images of `takes[i]`: betas n x 10, pose n x 72 (48), trans n x 3,
@@ -75,7 +76,9 @@ def _pixels(x: np.ndarray, a: Arrays) -> np.ndarray:
     return image[..., :2] / image[..., 2:]
 
 
-def _threedpw(root: Path, takes: list[Take], arrays: list[Arrays], model: BodyModel, px: int) -> None:
+def _threedpw(
+    root: Path, takes: list[Take], arrays: list[Arrays], model: BodyModel, px: int
+) -> None:
     """sequenceFiles/<split>/<sequence>.pkl, protocol 2 as 3DPW's own."""
     for take, a in zip(takes, arrays, strict=True):
         n, sequence = len(take.names), take.place["sequence"]
@@ -103,49 +106,63 @@ def _threedpw(root: Path, takes: list[Take], arrays: list[Arrays], model: BodyMo
         path.write_bytes(pickle.dumps(content, protocol=2))
 
 
-def _human36m(root: Path, takes: list[Take], arrays: list[Arrays], model: BodyModel, px: int) -> None:
+def _human36m(
+    root: Path, takes: list[Take], arrays: list[Arrays], model: BodyModel, px: int
+) -> None:
     """annotations/Human36M_subject<n>_{data,camera,joint_3d,smpl_param}.json."""
-    files = defaultdict(lambda: {"data": {"images": [], "annotations": []}, "camera": {},
-                                 "joint_3d": {}, "smpl_param": {}})  # fmt: skip
+    files: dict[int, dict] = {}
     for take, a in zip(takes, arrays, strict=True):
-        place = take.place
-        subject, (action, name, *_), subaction = place["subject"], ACTIONS[place["action"]], place["subaction"]
+        place, (action, name, *_) = take.place, ACTIONS[take.place["action"]]
+        file = files.setdefault(
+            place["subject"],
+            {"data": {"images": [], "annotations": []}}
+            | {kind: {} for kind in ("camera", "joint_3d", "smpl_param")},
+        )
         vertices, joints = posed(model, a)
         world_mm = 1000 * _skeleton(model, H36M_JOINTS, vertices, joints)
         pixels = np.clip(_pixels(vertices, a), 0, px)
-        low, high = pixels.min(1), pixels.max(1)
-        file = files[subject]
-        joint_3d = file["joint_3d"].setdefault(str(action), {}).setdefault(str(subaction), {})
-        fits = file["smpl_param"].setdefault(str(action), {}).setdefault(str(subaction), {})
+        boxes = np.concatenate([pixels.min(1), np.ptp(pixels, axis=1)], axis=1)
         for i, path in enumerate(take.names):
-            camera, frame = place["cameras"][i], place["frames"][i]
-            image_id = 10**7 * subject + len(file["data"]["images"])
-            file["data"]["images"].append({
-                "id": image_id, "file_name": path.removeprefix("images/"), "width": px, "height": px,
-                "subject": subject, "action_name": name, "action_idx": action,
-                "subaction_idx": subaction, "cam_idx": camera, "frame_idx": frame,
-            })  # fmt: skip
-            file["data"]["annotations"].append({
-                "id": image_id, "image_id": image_id, "category_id": 1, "iscrowd": 0,
-                "bbox": [*low[i].tolist(), *(high[i] - low[i]).tolist()],
-                "area": float(np.prod(high[i] - low[i])), "keypoints_vis": [True] * 17,
-            })  # fmt: skip
-            K = a["K"][i]
-            file["camera"][str(camera)] = {
-                "R": a["R"][i].tolist(), "t": (1000 * a["t"][i]).tolist(),
-                "f": [K[0, 0], K[1, 1]], "c": [K[0, 2], K[1, 2]],
+            entry = {
+                "id": 10**7 * place["subject"] + len(file["data"]["images"]),
+                "file_name": path.removeprefix("images/"), "width": px, "height": px,
+                "subject": place["subject"], "action_name": name, "action_idx": action,
+                "subaction_idx": place["subaction"], "cam_idx": place["cameras"][i],
+                "frame_idx": place["frames"][i],
             }  # fmt: skip
-            joint_3d[str(frame)] = world_mm[i].tolist()
-            fits[str(frame)] = {
-                "pose": a["pose"][i].tolist(), "shape": a["betas"][i].tolist(),
-                "trans": a["trans"][i].tolist(),
-            }  # fmt: skip
+            fit = {"pose": a["pose"][i], "shape": a["betas"][i], "trans": a["trans"][i]}
+            _human36m_image(
+                file, entry, boxes[i], fit, world_mm[i], (a["R"][i], a["t"][i], a["K"][i])
+            )
     for subject, parts in files.items():
         for kind, content in parts.items():
             _json(root / "annotations" / f"Human36M_subject{subject}_{kind}.json", content)
 
 
-def _freihand(root: Path, takes: list[Take], arrays: list[Arrays], model: BodyModel, px: int) -> None:
+def _human36m_image(
+    file: dict, entry: dict, box: np.ndarray, fit: Arrays, world_mm: np.ndarray, camera: tuple
+) -> None:
+    """Add one image to a subject's four files."""
+    (R, t, K), number = camera, entry["id"]
+    file["data"]["images"].append(entry)
+    file["data"]["annotations"].append(
+        {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0, "bbox": box.tolist(),
+         "area": float(box[2] * box[3]), "keypoints_vis": [True] * len(world_mm)}
+    )  # fmt: skip
+    file["camera"][str(entry["cam_idx"])] = {
+        "R": R.tolist(), "t": (1000 * t).tolist(), "f": [K[0, 0], K[1, 1]], "c": [K[0, 2], K[1, 2]]
+    }  # fmt: skip
+    action, subaction, frame = (str(entry[f"{k}_idx"]) for k in ("action", "subaction", "frame"))
+    for kind, value in (
+        ("joint_3d", world_mm.tolist()),
+        ("smpl_param", {key: x.tolist() for key, x in fit.items()}),
+    ):
+        file[kind].setdefault(action, {}).setdefault(subaction, {})[frame] = value
+
+
+def _freihand(
+    root: Path, takes: list[Take], arrays: list[Arrays], model: BodyModel, px: int
+) -> None:
     """{training,evaluation}_{K,xyz,verts,mano,scale}.json.
 
     `mano` is one row of 61 numbers: pose 48, shape 10, the pixel of keypoint 9 (the middle

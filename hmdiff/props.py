@@ -153,21 +153,23 @@ def forearm(
     wrist = loop.mean(0)
     along = wrist - knuckles
     along /= np.linalg.norm(along)
-    side = np.cross(palm, along)
-    bend = np.deg2rad(rng.normal(0, 22)) * side + np.deg2rad(rng.normal(0, 10)) * palm
-    turn = Rotation.from_rotvec(np.clip(bend, -0.8, 0.8))
-    rim, rings = loop - wrist, []
-    girth = np.linalg.norm(rim, axis=1).mean()
-    for s in np.linspace(-0.004, 0.26, 12):
-        eased = Rotation.from_rotvec(turn.as_rotvec() * np.clip(s / 0.05, 0, 1))
-        round_ = rim * (1 + (girth / np.linalg.norm(rim, axis=1, keepdims=True) - 1) * min(s / 0.2, 1))
-        rings.append(wrist + max(s, -0.004) * eased.apply(along) + eased.apply(round_ * (1.0 + 1.6 * max(s, 0))))
+    bend = np.deg2rad(rng.normal(0, 22)) * np.cross(palm, along)
+    bend = np.clip(bend + np.deg2rad(rng.normal(0, 10)) * palm, -0.8, 0.8)
+    rim = loop - wrist
+    radius = np.linalg.norm(rim, axis=1, keepdims=True)
+    rings = []
+    for s in np.linspace(-0.004, 0.26, 12):  # metres along the arm; it starts inside the hand
+        turn = Rotation.from_rotvec(bend * np.clip(s / 0.05, 0, 1))
+        rounded = rim * (1 + (radius.mean() / radius - 1) * np.clip(s / 0.2, 0, 1))
+        girth = 1 + 1.6 * max(s, 0.0)
+        rings.append(wrist + s * turn.apply(along) + girth * turn.apply(rounded))
     rings = np.stack(rings)
     arm = [tube(rings, SKIN)]
     if sleeve:
-        first = int(rng.integers(1, 7))
-        middle = rings[first:].mean(1, keepdims=True)
-        arm.append(tube(middle + (rings[first:] - middle) * rng.uniform(1.1, 1.35), int(rng.choice(PAINTS))))
+        cloth = rings[int(rng.integers(1, 7)) :]
+        middle = cloth.mean(1, keepdims=True)
+        wide = middle + rng.uniform(1.1, 1.35) * (cloth - middle)
+        arm.append(tube(wide, int(rng.choice(PAINTS))))
     return arm
 
 

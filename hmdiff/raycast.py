@@ -196,7 +196,9 @@ def render(
     hit = np.flatnonzero(sharp.triangle >= 0)
     all_rays = np.concatenate([whole[plain], fine[hit]])
     met = Sight(*(np.concatenate([a[plain], b[hit]]) for a, b in zip(view, sharp, strict=True)))
-    rgb = colours(everything, met, all_rays * met.depth[:, None], soft, paints, light, K, scenes, rng)
+    rgb = colours(
+        everything, met, all_rays * met.depth[:, None], soft, paints, light, K, scenes, rng
+    )
     rgba = np.column_stack([rgb, np.ones(len(rgb), np.float32)])
     out = np.zeros((h * w, 4), np.float32)
     out[plain] = rgba[: len(plain)]

@@ -7,9 +7,10 @@ Notation: S shapes, V vertices, F faces, J joints; W skinning weights (V x J, ro
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import nnls
 
 Array = np.ndarray
+
+JOINT_WEIGHT = 30.0
 
 
 def unit(x: Array) -> Array:
@@ -25,7 +26,7 @@ def frame(x: Array, y: Array) -> Array:
 
 
 def turn(x_from: Array, y_from: Array, x_to: Array, y_to: Array) -> Array:
-    """Rotations (... x 3 x 3) that carry the frame of (x_from, y_from) onto that of (x_to, y_to)."""
+    """Rotations (... x 3 x 3) from the frame of (x_from, y_from) to that of (x_to, y_to)."""
     return frame(x_to, y_to) @ np.swapaxes(frame(x_from, y_from), -1, -2)
 
 
@@ -102,37 +103,60 @@ def apply(A: sparse.csr_matrix, meshes: Array) -> Array:
     return (A @ flat).reshape(A.shape[0], -1, 3).transpose(1, 0, 2)
 
 
-def shape_components(meshes: Array, count: int) -> tuple[Array, Array]:
-    """Mean (V x 3) and `count` principal components (V x 3 x count) of meshes (S x V x 3).
+def shape_components(meshes: Array, joints: Array, count: int) -> tuple[Array, ...]:
+    """The linear shape space of people (S x V x 3 and S x J x 3, m) by principal components.
 
-    Each component is scaled by its standard deviation, so betas have unit variance, and signed
-    so that its largest coordinate is positive.
+    Surface and skeleton vary together: a joint, which moves everything beyond it, counts as
+    much as `JOINT_WEIGHT` squared vertices. Each component is scaled by its standard deviation,
+    so that betas have unit variance, and signed so that its largest coordinate is positive.
+
+    Returns:
+        template V x 3, shapedirs V x 3 x count, and the same two for the joints, in m.
     """
-    flat = meshes.reshape(len(meshes), -1).astype(np.float64)
+    both = np.concatenate([meshes, JOINT_WEIGHT * joints], axis=1)
+    flat = both.reshape(len(both), -1)
     mean = flat.mean(0)
     _, singular, Vt = np.linalg.svd(flat - mean, full_matrices=False)
     Vt = Vt[:count]
     signs = np.sign(Vt[np.arange(count), np.abs(Vt).argmax(1)])
     dirs = (Vt * signs[:, None] * singular[:count, None] / np.sqrt(len(flat) - 1)).T
-    return mean.reshape(-1, 3), dirs.reshape(*meshes.shape[1:], count)
+    mean, dirs, V = mean.reshape(-1, 3), dirs.reshape(-1, 3, count), meshes.shape[1]
+    return mean[:V], dirs[:V], mean[V:] / JOINT_WEIGHT, dirs[V:] / JOINT_WEIGHT
 
 
-def fit_regressor(meshes: Array, joints: Array, near: int, ridge: float) -> Array:
-    """A sparse non-negative J x V regressor, rows summing to 1, with joints ~ regressor @ mesh.
+def spread_out(x: Array, count: int) -> Array:
+    """Ids (count,) of points of x (n x 3) far from each other: farthest-point sampling."""
+    ids, away = [0], np.linalg.norm(x - x[0], axis=1)
+    while len(ids) < min(count, len(x)):
+        ids.append(int(away.argmax()))
+        away = np.minimum(away, np.linalg.norm(x - x[ids[-1]], axis=1))
+    return np.sort(ids)
 
-    Each joint is fitted by non-negative least squares from the `near` vertices that are closest
-    to it on average; `ridge` (m) spreads the weights over them.
+
+def near_joints(v: Array, W: Array, parents: list[int], count: int) -> list[Array]:
+    """For each joint at most `count` vertices, well spread, on the bones that meet in it."""
+    near = []
+    for j, parent in enumerate(parents):
+        bones = {j, max(parent, 0)} | {child for child, p in enumerate(parents) if p == j}
+        ids = np.flatnonzero(W[:, sorted(bones)].sum(1) > 0.5)
+        near.append(ids[spread_out(v[ids], count)])
+    return near
+
+
+def fit_regressor(meshes: Array, joints: Array, near: list[Array], noise_m: float) -> Array:
+    """A sparse J x V regressor, rows summing to 1, with joints ~ regressor @ mesh.
+
+    Least squares over the vertices `near` each joint, as if each of their coordinates carried
+    noise of `noise_m`: the more noise, the less the weights cancel each other.
+
+        min_w  mean_s |sum_v w_v (v_s - p_s)|^2 + 3 noise^2 |w|^2   subject to sum(w) = 1
 
     Args: meshes S x V x 3, joints S x J x 3, both in m.
     """
     regressor = np.zeros((joints.shape[1], meshes.shape[1]))
-    for j in range(joints.shape[1]):
-        offset = meshes - joints[:, j, None]
-        ids = np.sort(np.argsort(np.linalg.norm(offset, axis=-1).mean(0), kind="stable")[:near])
-        A = offset[:, ids].transpose(0, 2, 1).reshape(-1, near) / np.sqrt(len(meshes))
-        A = np.concatenate([A, ridge * np.eye(near), np.ones((1, near))])
-        b = np.zeros(len(A))
-        b[-1] = 1.0
-        weights, _ = nnls(A, b)
+    for j, ids in enumerate(near):
+        X = (meshes[:, ids] - joints[:, j, None]).transpose(0, 2, 1).reshape(-1, len(ids))
+        system = X.T @ X / len(meshes) + 3 * noise_m**2 * np.eye(len(ids))
+        weights = np.linalg.solve(system, np.ones(len(ids)))
         regressor[j, ids] = weights / weights.sum()
     return regressor

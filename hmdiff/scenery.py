@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from . import raycast
+from .cameras import Camera
 from .raycast import Light
 from .textures import Paints, colour, noise, paint, paints, pictures, shade, tiles, to_linear
 
@@ -150,14 +151,14 @@ def hall(rng: np.random.Generator) -> Stage:
 
 
 def draw_stage(
-    stage: Stage, R: np.ndarray, t: np.ndarray, K: np.ndarray, px: int, light: Light,
-    person: np.ndarray, rng: np.random.Generator,
+    stage: Stage, camera: Camera, px: int, light: Light, person: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
     """The empty stage as px x px x 3 linear light, with the person's shadow on the floor.
 
-    `R`, `t`: world to camera; `person`: V x 3, camera axes.
+    `person`: V x 3, camera axes.
     """
-    R, t, person, focal = R.astype(np.float32), t.astype(np.float32), person.astype(np.float32), float(K[0, 0])
+    R, t, K, person = (x.astype(np.float32) for x in (*camera, person))
     corner, right, down = stage.corner @ R.T + t, stage.right @ R.T, stage.down @ R.T
     outward = np.cross(down, right)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
@@ -170,11 +171,13 @@ def draw_stage(
     faces = np.concatenate([index[:, [0, 1, 2]], index[:, [0, 2, 3]]])
     directions = raycast.rays(K, (0, 0, px, px))
     hit, depth, *_ = raycast.cast(raycast.build(square.reshape(-1, 3), faces), directions)
-    image = _sky(stage, directions @ R, light, rng) if (hit < 0).any() else np.zeros_like(directions)
+    image = (
+        _sky(stage, directions @ R, light, rng) if (hit < 0).any() else np.zeros_like(directions)
+    )
     seen = np.flatnonzero(hit >= 0)
     q = quad[hit[seen] % len(quad)]
     points = directions[seen] * depth[seen, None]
-    image[seen] = _quad_colours(stage, q, points - corner[q], right, down, depth[seen] / focal)
+    image[seen] = _quad_colours(stage, q, points - corner[q], right, down, depth[seen] / K[0, 0])
     up = 0.5 + 0.5 * (outward @ light.up)[:, None]
     key = np.maximum(outward @ light.towards, 0)[:, None] * light.key
     shadow = _shadow(person, light, t @ light.up, K, px).ravel()[seen, None]
@@ -202,7 +205,9 @@ def _quad_colours(
     return out
 
 
-def _sky(stage: Stage, directions: np.ndarray, light: Light, rng: np.random.Generator) -> np.ndarray:
+def _sky(
+    stage: Stage, directions: np.ndarray, light: Light, rng: np.random.Generator
+) -> np.ndarray:
     """The colours (n x 3) of directions (n x 3, world axes) that meet nothing."""
     if stage.sky is None:
         return np.tile(light.ground.astype(np.float32) * 0.3, (len(directions), 1))
@@ -224,7 +229,7 @@ def _shadow(person: np.ndarray, light: Light, floor: float, K: np.ndarray, px: i
     slope = max(float(light.towards @ light.up), 0.15)
     ground = person - (height / slope)[:, None] * light.towards
     ground = ground[ground[:, 2] > 0.1]
-    uv = (ground @ K.T.astype(np.float32))[:, :2] / ground[:, 2:]
+    uv = (ground @ K.T)[:, :2] / ground[:, 2:]
     half = px // 2
     ij = np.floor(uv[(uv >= 0).all(1) & (uv < px).all(1)] / 2).astype(int).clip(0, half - 1)
     count = np.bincount(ij[:, 1] * half + ij[:, 0], minlength=half * half).reshape(half, half)

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from . import props as props_
 from . import raycast, scenery
-from .cameras import outside
+from .cameras import Camera, outside
 from .raycast import Light, Solid
 from .scenery import Stage
 from .textures import to_linear, to_srgb
@@ -41,7 +41,11 @@ def draw_light(rng: np.random.Generator, R: np.ndarray, indoors: bool) -> Light:
     azimuth = rng.uniform(0, 2 * np.pi)
     elevation = np.deg2rad(rng.uniform(35, 85) if indoors else rng.uniform(15, 75))
     towards = np.array(
-        [np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)]
+        [
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+            np.cos(elevation) * np.cos(azimuth),
+        ]
     )
     warmth = rng.uniform(-0.2, 0.3) * np.array([1, 0.1, -1])
     key = rng.uniform(0.25, 0.8) if indoors else rng.uniform(0.0, 1.3)
@@ -58,8 +62,7 @@ def draw_light(rng: np.random.Generator, R: np.ndarray, indoors: bool) -> Light:
 
 def photograph(
     figure: Figure, outfit: Outfit, vertices: np.ndarray, things: list[Solid], occluders: int,
-    stage: Stage | None, light: Light, R: np.ndarray, t: np.ndarray, K: np.ndarray, px: int,
-    rng: np.random.Generator,
+    stage: Stage | None, light: Light, camera: Camera, px: int, rng: np.random.Generator,
 ) -> Photo:  # fmt: skip
     """Render, place before the background, and develop.
 
@@ -68,9 +71,9 @@ def photograph(
         things: solids that belong to the scene (a seat, a forearm), camera axes.
         occluders: how many random things to put in the way.
         stage: the place; None for a flat backdrop.
-        R, t, K: the camera (world to camera; pixels).
     """
-    ground = background(stage, R, t, K, px, light, vertices, rng)
+    K = camera.K
+    ground = background(stage, camera, px, light, vertices, rng)
     person = clothed(figure, outfit, vertices)
     ahead = [props_.occluder(vertices, K, rng) for _ in range(occluders)]
     common = (figure.near, outfit.soft, outfit.paints, light, K, px, rng)
@@ -82,8 +85,8 @@ def photograph(
 
 
 def background(
-    stage: Stage | None, R: np.ndarray, t: np.ndarray, K: np.ndarray, px: int, light: Light,
-    person: np.ndarray, rng: np.random.Generator,
+    stage: Stage | None, camera: Camera, px: int, light: Light, person: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
     """px x px x 3: a stage in linear light, or a backdrop in sRGB; half of the stages out of focus.
 
@@ -94,7 +97,8 @@ def background(
     sharp = rng.random() < 0.5
     size, radius = (px, 0.5) if sharp else (px // 2, rng.uniform(0.1, 1.4))
     scale = np.diag([size / px, size / px, 1.0])
-    stage_light = scenery.draw_stage(stage, R, t, scale @ K, size, light, person, rng)
+    small = camera._replace(K=scale @ camera.K)
+    stage_light = scenery.draw_stage(stage, small, size, light, person, rng)
     film = Image.fromarray((to_srgb(stage_light) * 255).astype(np.uint8))
     film = film.filter(ImageFilter.GaussianBlur(radius * px / 224))
     film = film if sharp else film.resize((px, px), Image.Resampling.BICUBIC)

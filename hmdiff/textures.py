@@ -79,7 +79,7 @@ def _photo(name: str) -> Image.Image:
 
 
 def _grain(name: str) -> np.ndarray:
-    """A photograph as a tile: its middle in grey, stretched to 0..1, mirrored so that it repeats."""
+    """A photograph as a tile: in grey, stretched to 0..1, mirrored so that it repeats."""
     half = _photo(name).convert("L").resize((TILE // 2, TILE // 2), Image.Resampling.BOX)
     grey = np.asarray(half, float)
     low, high = np.percentile(grey, [2, 98])

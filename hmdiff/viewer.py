@@ -15,7 +15,14 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from matplotlib import colormaps
 
+from .body import PARTS
+
 CLAY = (0.53, 0.70, 0.84)
+# A body is shown dressed: one quiet colour a part, in the order of body.PARTS.
+OUTFIT = {
+    "skin": (0.87, 0.74, 0.64), "hair": (0.36, 0.29, 0.25), "shirt": (0.45, 0.66, 0.83),
+    "trousers": (0.35, 0.42, 0.52), "shoes": (0.27, 0.25, 0.25),
+}  # fmt: skip
 LIGHT = np.array([-0.45, -0.65, -0.62])  # towards the lamp: up, left, behind the camera
 PORTRAIT_DISTANCE = 8.0  # of the camera from the origin, in extents
 GROUND = "#f4f4f2"
@@ -104,6 +111,11 @@ def _cast(
     result[seen, :3] = ((colour[corners] * weights).sum(1) * light[:, None]).clip(0, 1)
     result[seen, 3] = 1.0
     return result
+
+
+def dress(parts: np.ndarray) -> np.ndarray:
+    """The colour (V x 3) of each vertex of a body whose parts (V,) index body.PARTS."""
+    return np.array([OUTFIT[name] for name in PARTS])[np.asarray(parts)]
 
 
 def over(picture: np.ndarray, below: np.ndarray, opacity: float = 1.0) -> np.ndarray:

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import trimesh
 from PIL import Image
 
 from hmdiff import figures, report
 from hmdiff.canvas import LIMIT_BYTES
 from hmdiff.photo import Recovery, assumed_camera
+from hmdiff.viewer import dress
 
 IMAGES, STEPS = 40, (5, 10, 20)
 BEST = {"Ours": 10, "Image Feature": 20}
@@ -48,6 +50,13 @@ def ball(radius: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
 def noise(height: int, width: int) -> np.ndarray:
     """The picture that compresses worst."""
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+class Ball:
+    """What the figures need of a body model."""
+
+    faces = torch.from_numpy(ball()[1])
+    parts = torch.zeros(len(ball()[0]), dtype=torch.uint8)
 
 
 def recovery(image: np.ndarray) -> tuple[Recovery, np.ndarray]:
@@ -146,7 +155,14 @@ def test_a_side_view_shows_depth():
 def test_figures_are_light_and_the_same_twice_even_of_noise(tmp_path):
     found, faces = recovery(noise(224, 224))
     row = figures.Row(
-        noise(224, 224), found.vertices_m, faces, found.K, found.translation, 80.0, "body"
+        image=noise(224, 224),
+        vertices_m=found.vertices_m,
+        faces=faces,
+        colour=dress(Ball.parts),
+        K=found.K,
+        translation=found.translation,
+        error_mm=80.0,
+        label="body",
     )
     paths = [tmp_path / name for name in ("a.png", "b.png")]
     findings = {figures.figure2([row] * 2, path) for path in paths}
@@ -160,8 +176,8 @@ def test_figures_are_light_and_the_same_twice_even_of_noise(tmp_path):
 
 def test_the_photo_figure_says_that_it_is_out_of_domain(tmp_path):
     image = noise(200, 150)
-    found, faces = recovery(image)
-    finding = figures.photo_figure(image, found, faces, tmp_path / "photo.png")
+    found, _ = recovery(image)
+    finding = figures.photo_figure(image, found, Ball(), tmp_path / "photo.png")
     assert finding.startswith("Out of domain (trained on synthetic images): 3 hypotheses")
     assert f"{np.median(found.spread_mm):.0f} mm in the median" in finding
     assert (tmp_path / "photo.png").stat().st_size <= LIMIT_BYTES

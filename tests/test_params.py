@@ -1,0 +1,140 @@
+"""params.yaml: every value has one home, and a wrong one is named with its key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from hmdiff import params
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "params.yaml").read_text()
+
+
+def changed(path: Path, key: str, value: object) -> Path:
+    """A copy of params.yaml at `path` with one dotted key set."""
+    values = yaml.safe_load(TEXT)
+    *sections, last = key.split(".")
+    place = values
+    for section in sections:
+        place = place[section]
+    place[last] = value
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def marked() -> dict[str, str]:
+    """Each dotted key of params.yaml with its comment, or with its section's where it has none."""
+    found, section, section_note = {}, "", ""
+    for line in TEXT.splitlines():
+        code, _, note = line.partition(" #")
+        key = code.split(":")[0]
+        if not code.strip() or code.startswith("#"):
+            continue
+        if not code.startswith(" "):
+            section, section_note = key, note
+            if code.rstrip() == f"{key}:":
+                continue
+            found[key] = note
+        else:
+            found[f"{section}.{key.strip()}"] = f"{note} {section_note}".strip()
+    return found
+
+
+# Secs. 4.3 and 5, in the units of params.yaml.
+PAPER = {
+    "phi.heatmap_px": 56,
+    "diffusion.K": 200,
+    "g.width": 64 + 61 + 3,
+    "g.lr": 1e-4,
+    "sampler.N": 25,
+    "sampler.r": 0.05,
+    "sampler.gamma": 0.2,
+}
+
+
+def test_what_is_marked_stated_is_the_papers_value():
+    values, notes = yaml.safe_load(TEXT), marked()
+    stated = {key for key, note in notes.items() if note.strip().startswith("[stated]")}
+    assert stated >= {"diffusion.K", "sampler.N", "sampler.r", "sampler.gamma"}
+    for key in stated:
+        section, name = key.split(".")
+        assert values[section][name] == PAPER[key], key
+
+
+def test_every_value_says_where_it_comes_from():
+    notes = marked()
+    assert len(notes) > 40
+    for key, note in notes.items():
+        if key != "profile" and not key.startswith("photo."):
+            assert any(mark in note for mark in ("[stated]", "[inferred]", "[chosen]")), key
+
+
+def test_values_cannot_be_changed_in_passing():
+    values = params.load(ROOT / "params.yaml")
+    with pytest.raises(ValidationError):
+        values.sampler.gamma = 1.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("g.hedas", 2, "g.hedas: unknown key"),
+        ("sampler.r", 1.5, "sampler.r"),
+        ("sampler.gamma", "much", "sampler.gamma"),
+        ("prepare.phi_fraction", 1.0, "prepare.phi_fraction"),
+        ("diffusion.schedule", "cosine", "diffusion.schedule"),
+        ("phi.input_px", 200, "phi.input_px"),
+        ("g.width", 64, "g.width"),
+        ("seeds", [], "seeds"),
+        ("sampler.steps", 201, "201 steps asked for, but diffusion.K is 200"),
+        ("tune.steps", [10, 500], "500 steps asked for, but diffusion.K is 200"),
+        ("studio.freihand", {"train": 1, "test": 1}, "studio.freihand.validation"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(tmp_path, key, value, message):
+    path = changed(tmp_path / "params.yaml", key, value)
+    with pytest.raises(ValueError, match="params.yaml") as caught:
+        params.load(path)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [1\n", "- 1\n- 2\n", "", "\x00", "g: *nothing\n"])
+def test_a_file_that_is_no_mapping_is_named_in_one_line(tmp_path, text):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="params.yaml") as caught:
+        params.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(ValueError, match="run from the project's root"):
+        params.load(tmp_path / "params.yaml")
+
+
+TREES = st.recursive(
+    st.integers(),
+    lambda inner: st.dictionaries(st.sampled_from("abcd"), inner, max_size=3),
+    max_leaves=8,
+)
+MAPPINGS = st.dictionaries(st.sampled_from("abcd"), TREES, max_size=4)
+
+
+@given(MAPPINGS, MAPPINGS)
+def test_an_overlay_wins_where_it_speaks_and_only_there(base, top):
+    before = yaml.safe_dump(base)
+    merged = params.overlay(base, top)
+    assert set(merged) == set(base) | set(top)
+    for key, value in merged.items():
+        if key not in top:
+            assert value == base[key]
+        elif not (isinstance(top[key], dict) and isinstance(base.get(key), dict)):
+            assert value == top[key]
+        else:
+            assert value == params.overlay(base[key], top[key])
+    assert yaml.safe_dump(base) == before
+    assert params.overlay(merged, top) == merged
