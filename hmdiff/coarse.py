@@ -25,6 +25,13 @@ from hmdiff.decimation import decimate
 # Vertices of the middle and the coarse level.
 LEVELS = {"body": (1723, 431), "hand": (389, 195)}
 
+# How far joints turn in the meshes that f is fitted on: rad a joint and axis, standard deviation.
+POSE_SPREAD = {
+    "body": (2.0, 0.6, 0.6, 0.15, 0.6, 0.6, 0.15, 0.25, 0.25, 0.15, 0.15, 0.15, 0.25, 0.15, 0.15,
+             0.25, 0.6, 0.6, 0.6, 0.6, 0.4, 0.4, 0.15, 0.15),
+    "hand": (2.0, *15 * (0.4,)),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class CoarseMesh:
@@ -157,14 +164,13 @@ def random_meshes(
 ) -> tuple[Tensor, Tensor]:
     """Vertices (count x V_full x 3) and joints (count x J x 3), m, of random shapes and poses.
 
-    Half of the poses are mild, half are wild (0.25 and 0.6 rad a joint and axis).
+    Axis-angles are normal, as wide as each joint can turn, and the root turns any way.
     """
-    size = 3 * len(model.parents)
+    spread = torch.tensor(POSE_SPREAD[model.subject])
     betas = torch.randn(count, 10, generator=generator)
-    pose = torch.randn(count, size, generator=generator) * 0.25
-    pose[::2] *= 2.4
+    pose = torch.randn(count, len(spread), 3, generator=generator) * spread[:, None]
     parts = [
-        model.pose(b, p, torch.zeros(len(b), 3))
+        model.pose(b, p.flatten(1), torch.zeros(len(b), 3))
         for b, p in zip(betas.split(100), pose.split(100), strict=True)
     ]
     return torch.cat([v for v, _ in parts]), torch.cat([j for _, j in parts])

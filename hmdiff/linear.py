@@ -9,6 +9,7 @@ The lift maps the mean of U to a coarse mesh without any diffusion. It is the sc
 every table, and the "upsampling" that makes H_U (Table 5).
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ class Upsampler(nn.Module):
     def __init__(self, sizes: list[int]):
         super().__init__()
         self.maps = nn.ModuleList(
-            nn.Linear(a, b, bias=False) for a, b in zip(sizes, sizes[1:], strict=False)
+            nn.Linear(a, b, bias=False) for a, b in pairwise(sizes)
         )
 
     def forward(self, h: Tensor) -> Tensor:

@@ -78,17 +78,23 @@ def execute(path: Path, parameters: dict[str, Any], out: Path) -> nbformat.Noteb
     for name in parameters:
         if name not in known:
             raise ValueError(f"{path}: no parameter {name!r}; it has {', '.join(sorted(known))}")
-    # The notebook sees the package of the folder it runs in, wherever another one is installed.
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
+    # The working folder's package comes before any other; PYTHONPATH would come before that.
+    os.environ.pop("PYTHONPATH", None)
     # A user's own start-up files have no part in a result, and the kernel talks to nobody else.
     kernel = [f"--ipython-dir={out.parent}", "--log-level=ERROR"]
     return papermill.execute_notebook(
-        path, out, parameters, kernel_name="python3", progress_bar=False, stderr_file=sys.stderr,
-        cwd=str(Path.cwd()), extra_arguments=kernel, request_save_on_cell_execute=False,
+        path,
+        out,
+        parameters,
+        kernel_name="python3",
+        language="python",
+        cwd=str(Path.cwd()),
+        progress_bar=False,
+        stderr_file=sys.stderr,
+        extra_arguments=kernel,
+        request_save_on_cell_execute=False,
         autosave_cell_every=0,
-    )  # fmt: skip
+    )
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -171,35 +171,36 @@ def draw_stage(
     faces = np.concatenate([index[:, [0, 1, 2]], index[:, [0, 2, 3]]])
     directions = raycast.rays(K, (0, 0, px, px))
     hit, depth, *_ = raycast.cast(raycast.build(square.reshape(-1, 3), faces), directions)
-    image = (
-        _sky(stage, directions @ R, light, rng) if (hit < 0).any() else np.zeros_like(directions)
-    )
-    seen = np.flatnonzero(hit >= 0)
-    q = quad[hit[seen] % len(quad)]
-    points = directions[seen] * depth[seen, None]
-    image[seen] = _quad_colours(stage, q, points - corner[q], right, down, depth[seen] / K[0, 0])
+    seen, void = np.flatnonzero(hit >= 0), np.flatnonzero(hit < 0)
+    q, depth = quad[hit[seen] % len(quad)], depth[seen]
+    axes = np.stack([right, down], axis=1)
+    lengths = np.linalg.norm(axes, axis=2)
+    axes /= lengths[..., None]
+    uv = np.einsum("nac,nc->na", axes[q], directions[seen]) * depth[:, None]
+    uv -= np.einsum("qac,qc->qa", axes, corner)[q]
     up = 0.5 + 0.5 * (outward @ light.up)[:, None]
-    key = np.maximum(outward @ light.towards, 0)[:, None] * light.key
-    shadow = _shadow(person, light, t @ light.up, K, px).ravel()[seen, None]
-    lamp = 1 - shadow * (q == 0)[:, None]
     base = light.ground + (light.sky - light.ground) * up
-    image[seen] *= base[q] * (np.float32(0.35) + np.float32(0.65) * lamp) + key[q] * lamp
+    key = np.maximum(outward @ light.towards, 0)[:, None] * light.key
+    colours = _quad_colours(stage, q, uv, lengths, depth / K[0, 0]) * (base + key)[q]
+    shadow = _shadow(person, light, t @ light.up, K, px).ravel()[seen] * (q == 0)
+    dark = np.flatnonzero(shadow)
+    loss = (np.float32(0.65) * base[0] + key[0]) / (base[0] + key[0])
+    colours[dark] *= 1 - shadow[dark, None] * loss
+    image = np.empty_like(directions)
+    image[seen] = colours
+    image[void] = _sky(stage, directions[void] @ R, light, rng)
     return image.reshape(px, px, 3)
 
 
 def _quad_colours(
-    stage: Stage, q: np.ndarray, offset: np.ndarray, right: np.ndarray, down: np.ndarray,
-    footprint: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    """Paint or photograph (n x 3) at `offset` (n x 3) from the corners of rectangles q."""
-    width, height = np.linalg.norm(right, axis=1), np.linalg.norm(down, axis=1)
-    axes = np.stack([right / width[:, None], down / height[:, None]], axis=1)
-    uv = np.einsum("nac,nc->na", axes[q], offset)
+    stage: Stage, q: np.ndarray, uv: np.ndarray, lengths: np.ndarray, footprint: np.ndarray
+) -> np.ndarray:
+    """Paint or photograph (n x 3) at uv (n x 2, metres) of rectangles q (n), `lengths` Q x 2."""
     out = stage.paints.at(q, uv, footprint)
     photo = np.flatnonzero(stage.picture[q] >= 0)
     if len(photo):
         shots = pictures()
-        ij = uv[photo] / np.stack([width, height], 1)[q[photo]] * (shots.shape[1] - 1)
+        ij = uv[photo] / lengths[q[photo]] * (shots.shape[1] - 1)
         i, j = np.clip(ij.astype(int), 0, shots.shape[1] - 1).T
         out[photo] = to_linear(shots[stage.picture[q[photo]], j, i] / np.float32(255))
     return out

@@ -88,13 +88,13 @@ def background(
     stage: Stage | None, camera: Camera, px: int, light: Light, person: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
-    """px x px x 3: a stage in linear light, or a backdrop in sRGB; half of the stages out of focus.
+    """px x px x 3: a stage in linear light, or a backdrop in sRGB; most stages out of focus.
 
     What is out of focus is rendered at half size and enlarged.
     """
     if stage is None:
         return scenery.backdrop(rng, px)
-    sharp = rng.random() < 0.5
+    sharp = rng.random() < 0.35
     size, radius = (px, 0.5) if sharp else (px // 2, rng.uniform(0.1, 1.4))
     scale = np.diag([size / px, size / px, 1.0])
     small = camera._replace(K=scale @ camera.K)

@@ -18,10 +18,12 @@ from matplotlib import colormaps
 from .body import PARTS
 
 CLAY = (0.53, 0.70, 0.84)
-# A body is shown dressed: one quiet colour a part, in the order of body.PARTS.
+# A body is shown dressed, in quiet colours; parts that are not named here look like skin.
+_SKIN, _SHIRT, _TROUSERS = (0.87, 0.74, 0.64), (0.45, 0.66, 0.83), (0.35, 0.42, 0.52)
 OUTFIT = {
-    "skin": (0.87, 0.74, 0.64), "hair": (0.36, 0.29, 0.25), "shirt": (0.45, 0.66, 0.83),
-    "trousers": (0.35, 0.42, 0.52), "shoes": (0.27, 0.25, 0.25),
+    "hair": (0.36, 0.29, 0.25), "shirt": _SHIRT, "forearm": _SHIRT, "trousers": _TROUSERS,
+    "shin": _TROUSERS, "shoes": (0.27, 0.25, 0.25), "eyes": (0.3, 0.3, 0.3),
+    "lips": (0.75, 0.5, 0.46),
 }  # fmt: skip
 LIGHT = np.array([-0.45, -0.65, -0.62])  # towards the lamp: up, left, behind the camera
 PORTRAIT_DISTANCE = 8.0  # of the camera from the origin, in extents
@@ -115,7 +117,7 @@ def _cast(
 
 def dress(parts: np.ndarray) -> np.ndarray:
     """The colour (V x 3) of each vertex of a body whose parts (V,) index body.PARTS."""
-    return np.array([OUTFIT[name] for name in PARTS])[np.asarray(parts)]
+    return np.array([OUTFIT.get(name, _SKIN) for name in PARTS])[np.asarray(parts)]
 
 
 def over(picture: np.ndarray, below: np.ndarray, opacity: float = 1.0) -> np.ndarray:

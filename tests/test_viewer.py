@@ -5,6 +5,7 @@ import pytest
 import trimesh
 
 from hmdiff import viewer
+from hmdiff.body import PARTS
 
 K = np.array([[300.0, 0, 99.5], [0, 300.0, 79.5], [0, 0, 1]])
 SIZE = (160, 200)
@@ -106,3 +107,10 @@ def test_an_interactive_mesh_looks_along_z_with_y_down_and_carries_its_values():
     assert camera.projection.type == "orthographic"
     assert np.asarray(made.data[0].intensity) == pytest.approx(vertices[:, 0], abs=1e-6)
     assert len(made.data[0].i) == len(faces)
+
+
+def test_a_body_is_dressed_by_its_parts():
+    parts = np.array([PARTS.index(name) for name in ("shirt", "forearm", "skin", "trousers")])
+    colour = viewer.dress(parts)
+    assert (colour[0] == colour[1]).all()
+    assert len(np.unique(colour[[0, 2, 3]], axis=0)) == 3

@@ -1,0 +1,140 @@
+"""Notebooks: how they are kept, and what the runner promises about their pages and errors."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+from nbstripout import strip_output
+
+from hmdiff import notebook, root
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = sorted((ROOT / "notebooks/pipeline").glob("*.ipynb"))
+EVERY = sorted(
+    path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    """A notebook as it is stored."""
+    return nbformat.read(path, as_version=4)
+
+
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_outputs(path):
+    book = read(path)
+    nbformat.validate(book)
+    stripped = strip_output(read(path), keep_output=False, keep_count=False, keep_id=True)
+    assert stripped == book, f"{path.name}: clear its outputs before saving (nbstripout {path})"
+
+
+@pytest.mark.parametrize("path", PIPELINE, ids=lambda path: path.stem)
+def test_a_pipeline_notebook_is_one_short_job(path):
+    book = read(path)
+    assert book.cells[0].cell_type == "markdown" and book.cells[0].source.startswith("# ")
+    assert notebook.declared(book, path)
+    code = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    assert all(len(source.splitlines()) <= 20 for source in code), (
+        "a long cell wants to be a function"
+    )
+    assert any("assert " in source for source in code), "nothing is asserted about the result"
+    assert len(book.cells) <= 9
+
+
+def book_of(*cells: str, tags: tuple[str, ...] = ("parameters",)) -> nbformat.NotebookNode:
+    """A notebook whose first cells carry `tags`."""
+    book = v4.new_notebook(cells=[v4.new_code_cell(source) for source in cells])
+    for cell, tag in zip(book.cells, tags, strict=False):
+        cell.metadata["tags"] = [tag]
+    return book
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes a notebook beside the working folder, which is empty."""
+    monkeypatch.chdir(tmp_path)
+
+    def at(book: nbformat.NotebookNode) -> Path:
+        nbformat.write(book, "job.ipynb")
+        return Path("job.ipynb")
+
+    return at
+
+
+@pytest.mark.parametrize("tags", [(), ("parameters", "parameters")])
+def test_there_is_exactly_one_parameters_cell(tags):
+    with pytest.raises(ValueError, match="tag exactly one"):
+        notebook.declared(book_of("seed = 0", "other = 1", tags=tags), Path("job.ipynb"))
+
+
+def test_declared_parameters_are_read_with_comments_and_types():
+    source = "# which one\nsubject = 'body'  # or = 'hand'\nseed: int = 0\n\n"
+    assert notebook.declared(book_of(source), Path("x")) == {"subject", "seed"}
+
+
+def test_an_unknown_parameter_is_an_error_before_anything_runs(write, capsys):
+    path = write(book_of("seed = 0", "open('ran', 'w')"))
+    assert notebook.main([str(path), "-p", "sead", "1"]) == 1
+    assert "no parameter 'sead'; it has seed" in capsys.readouterr().err
+    assert not Path("ran").exists()
+
+
+def test_a_missing_notebook_is_one_line(write, capsys):
+    assert notebook.main(["none.ipynb"]) == 1
+    assert capsys.readouterr().err == "none.ipynb: no such notebook\n"
+
+
+WORK = """
+import sys, time
+print("prog" + "ress", time.time(), file=sys.stderr)
+print(seed + 1, subject)
+"""
+
+
+def test_two_runs_give_the_same_bytes_and_a_page_that_needs_nothing(write):
+    path = write(book_of("seed = 0\nsubject = 'hand'", WORK, "seed"))
+    pages = []
+    for folder in ("a", "b"):
+        args = [str(path), "-p", "seed", "41", "-p", "subject", "body", "--to", folder]
+        assert notebook.main(args) == 0
+        files = sorted(Path(folder).iterdir())
+        assert [file.name for file in files] == ["job-41-body.html", "job-41-body.ipynb"]
+        pages.append([file.read_bytes() for file in files])
+    assert pages[0] == pages[1]
+    html = pages[0][0].decode()
+    assert "42 body" in html and "progress" not in html
+    assert "http" not in html and "<script" not in html
+
+
+@pytest.mark.parametrize(
+    ("source", "traceback"),
+    [("raise ValueError('data/x.json: truncated; copy it again')", False), ("1 / 0", True)],
+)
+def test_a_failing_cell_ends_in_one_line_and_leaves_nothing(write, capsys, source, traceback):
+    path = write(book_of("seed = 0", "a = 1", source))
+    assert notebook.main([str(path), "-p", "seed", "3"]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("job.ipynb, cell 3: ")
+    assert ("Traceback" in "\n".join(lines)) == traceback
+    assert traceback or lines[-1].endswith("ValueError: data/x.json: truncated; copy it again")
+    assert not Path("reports").exists()
+
+
+def test_the_kernel_sees_the_package_of_the_folder_it_runs_in(write, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    Path("hmdiff").mkdir()
+    Path("hmdiff/__init__.py").write_text("PLACE = 'here'\n")
+    path = write(book_of("seed = 0", "import hmdiff", "assert hmdiff.PLACE == 'here'"))
+    assert notebook.main([str(path)]) == 0
+
+
+def test_a_notebook_finds_the_projects_root_from_below(tmp_path, monkeypatch):
+    inner = tmp_path / "notebooks" / "pipeline"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    with pytest.raises(ValueError, match=r"no dvc.yaml here or above"):
+        root.enter()
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).touch()
+    assert root.enter() == tmp_path == Path.cwd()
