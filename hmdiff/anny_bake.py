@@ -23,11 +23,12 @@ SEED = 6890
 # SMPL joint -> the Anny bones whose heads' mean it is (first) and whose skinning it takes over.
 _SIDES = {"L": (1, 4, 7, 10, 13, 16, 18, 20, 22), "R": (2, 5, 8, 11, 14, 17, 19, 21, 23)}
 _LIMB_BONES = (
-    "upperleg01", "lowerleg01", "foot", "toe2-1 toe3-1", "clavicle shoulder01", "upperarm01", "lowerarm01",
-    "wrist", "finger3-1",
+    "upperleg01", "lowerleg01", "foot", "toe2-1 toe3-1", "clavicle shoulder01", "upperarm01",
+    "lowerarm01", "wrist", "finger3-1",
 )  # fmt: skip
 BODY_BONES: dict[int, tuple[str, ...]] = {
-    0: ("root",), 3: ("spine04",), 6: ("spine02",), 9: ("spine02", "neck01"), 12: ("neck01",), 15: ("head",)
+    0: ("root",), 3: ("spine04",), 6: ("spine02",), 9: ("spine02", "neck01"),
+    12: ("neck01",), 15: ("head",),
 } | {
     joint: tuple(f"{bone}.{side}" for bone in bones.split())
     for side, joints in _SIDES.items()

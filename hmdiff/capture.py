@@ -2,8 +2,8 @@
 
 Everything is decided by the seed. Takes (see `takes`, `shoots`) are shot in parallel; a finished
 take stays in a scratch folder, so that a killed run goes on where it was. The finished set moves to
-its place in one step. Beside the real layout lies `studio.parquet`: image, and which share of the person is
-visible and which is outside the frame; no reader needs it.
+its place in one step. Beside the real layout lies `studio.parquet`: image, and which share of the
+person is visible and which is outside the frame; no reader needs it.
 """
 
 import hashlib

@@ -38,9 +38,7 @@ class Upsampler(nn.Module):
 
     def __init__(self, sizes: list[int]):
         super().__init__()
-        self.maps = nn.ModuleList(
-            nn.Linear(a, b, bias=False) for a, b in pairwise(sizes)
-        )
+        self.maps = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(sizes))
 
     def forward(self, h: Tensor) -> Tensor:
         """Map each coordinate over the vertices."""

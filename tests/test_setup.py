@@ -120,9 +120,7 @@ def test_what_is_imported_is_named_in_pyproject_and_the_other_way_round():
     unused = {
         name
         for name, module in names.items()
-        if module not in used
-        and name not in COMMANDS
-        and f"import {module}" not in notebooks
+        if module not in used and name not in COMMANDS and f"import {module}" not in notebooks
     }
     assert not unused, f"pyproject.toml names what nothing imports: {unused}"
 
