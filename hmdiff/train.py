@@ -4,6 +4,7 @@ A variant is a row of VARIANTS: which condition tokens it sees, and whether it d
 and every sampler ablation of Table 5 use the checkpoint of variant `image`.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def train(
         optimizer, g.lr, total_steps=steps, pct_start=0.1
     )
     generator = torch.Generator().manual_seed(seed)
-    key = {"variant": variant, "subject": subject, "seed": seed, "n": len(data)}
+    key = {"variant": variant, "subject": subject, "seed": seed, "data": digest(data, mesh)}
     keeper = Resume(resume, key | params.model_dump(mode="json", include={"g", "diffusion"}))
     start, history, running = 0, [], 0.0
     if state := keeper.load():
@@ -147,6 +148,14 @@ def train(
     frame.to_csv(out / "history.csv", index=False, float_format="%.6g")
     keeper.clear()
     return frame
+
+
+def digest(data: Split, mesh: CoarseMesh) -> str:
+    """A hash of all that training reads: a resume file from other features is not taken up."""
+    content = hashlib.sha256()
+    for tensor in (data.f_I, data.heat, data.h_0, mesh.f, mesh.faces):
+        content.update(tensor.contiguous().numpy().tobytes())
+    return content.hexdigest()
 
 
 def loss_of(

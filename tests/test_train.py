@@ -1,6 +1,7 @@
 """Training and evaluation of g on a tiny made-up split: progress, resumption, determinism."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,6 +99,21 @@ def test_a_killed_training_goes_on_to_the_same_bits(split, mesh, params, tmp_pat
     train("image", "hand", 0, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
     whole, cut = (tmp_path / name / "model.safetensors" for name in ("whole", "cut"))
     assert whole.read_bytes() == cut.read_bytes()
+
+
+def test_a_resume_file_from_other_features_is_not_taken_up(
+    split, mesh, params, tmp_path, monkeypatch
+):
+    # As many samples, but phi was trained anew in between: only the features differ.
+    other = replace(split, f_I=split.f_I.flip(0))
+    train("image", "hand", 0, split, mesh, params, tmp_path / "fresh", tmp_path / "unused")
+    monkeypatch.setattr("hmdiff.train.Resume.due", lambda self: True)
+    monkeypatch.setattr("hmdiff.train.Resume.clear", lambda self: None)
+    train("image", "hand", 0, other, mesh, params, tmp_path / "other", tmp_path / "resume")
+    assert (tmp_path / "resume").exists()
+    train("image", "hand", 0, split, mesh, params, tmp_path / "again", tmp_path / "resume")
+    fresh, again = (tmp_path / name / "model.safetensors" for name in ("fresh", "again"))
+    assert fresh.read_bytes() == again.read_bytes()
 
 
 def test_a_loss_that_is_not_a_number_stops_with_one_line(split, mesh, params, tmp_path):
