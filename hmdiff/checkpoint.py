@@ -6,7 +6,6 @@ removed when its loop is done.
 """
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .files import new_file
+
 
 def save_weights(path: str | Path, weights: nn.Module | dict[str, Tensor], meta: dict) -> None:
     """Write weights and JSON-able `meta` to a safetensors file, atomically."""
-    path = Path(path)
     if isinstance(weights, nn.Module):
         weights = weights.state_dict()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     # One metadata entry: the file's bytes must not depend on the order of a hash map.
-    save_file(tensors, part, metadata={"hmdiff": json.dumps(meta, sort_keys=True)})
-    os.replace(part, path)
+    with new_file(path) as part:
+        save_file(tensors, part, metadata={"hmdiff": json.dumps(meta, sort_keys=True)})
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
@@ -77,10 +75,8 @@ class Resume:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write tensors, numbers, strings and containers of them, atomically."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(self.path.name + ".part")
-        torch.save({"key": self.key, "state": state}, part)
-        os.replace(part, self.path)
+        with new_file(self.path) as part:
+            torch.save({"key": self.key, "state": state}, part)
         self.saved_at = time.monotonic()
 
     def clear(self) -> None:

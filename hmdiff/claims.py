@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import paper, stats, typeset
+from .files import write_file
 from .paper import LABELS, LOWER, Claim
 from .params import Params
 from .stats import Bootstrap, Interval
@@ -268,6 +269,6 @@ def write_claims(errors: pd.DataFrame, params: Params, out: str | Path) -> pd.Da
     published = [name for name in judged if name not in COLUMNS and not name.endswith("_cell")]
     kept = judged[[*published, *COLUMNS]].round(4)
     kept = kept.astype({"images": "Int64"}).assign(profile=params.profile)
-    typeset.write_text(Path(out) / "claims.csv", kept.to_csv(index=False, lineterminator="\n"))
-    typeset.write_text(Path(out) / "claims.md", text)
+    write_file(Path(out) / "claims.csv", kept.to_csv(index=False, lineterminator="\n"))
+    write_file(Path(out) / "claims.md", text)
     return kept

@@ -9,7 +9,6 @@ with translations.
 """
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from hmdiff.body import BodyModel
 from hmdiff.decimation import decimate
+from hmdiff.files import new_file
 
 # Vertices of the middle and the coarse level.
 LEVELS = {"body": (1723, 431), "hand": (389, 195)}
@@ -58,8 +58,6 @@ class CoarseMesh:
 
     def save(self, path: str | Path) -> None:
         """Write an npz, atomically; a sparse matrix becomes its indices, values and size."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {}
         for name in _FIELDS:
             tensor = getattr(self, name)
@@ -69,10 +67,8 @@ class CoarseMesh:
                 arrays[f"{name}_size"] = np.array(tensor.shape)
             else:
                 arrays[name] = tensor.numpy()
-        part = path.with_name(path.name + ".part")
-        with open(part, "wb") as file:
+        with new_file(path) as part, part.open("wb") as file:
             np.savez_compressed(file, **arrays)
-        os.replace(part, path)
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(CoarseMesh))

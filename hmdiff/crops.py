@@ -153,21 +153,24 @@ def apply_augmentation(
     image: np.ndarray,
     box: np.ndarray,
     joints: np.ndarray,
+    pixels: np.ndarray,
     augmentation: Augmentation,
     box_scale: float,
     out_px: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crop an image and move its joints by one augmentation.
 
     Args:
         image: H x W x 3 uint8.
         box: x, y, w, h in pixels.
         joints: J x 3, root-relative, camera axes, any unit.
+        pixels: J x 2, where the image shows them.
 
     Returns:
-        The crop, out_px x out_px x 3 uint8, and the joints, J x 3.
+        The crop, out_px x out_px x 3 uint8; the joints, J x 3; where the crop shows them, J x 2, in
+        shares of its side.
     """
-    picture, _ = crop(
+    picture, affine = crop(
         image,
         box,
         box_scale * augmentation.scale,
@@ -177,4 +180,7 @@ def apply_augmentation(
     )
     levels = np.clip(_LEVELS * np.array(augmentation.colour), 0, 255).astype(np.uint8)
     picture = np.stack([levels[:, c].take(picture[..., c]) for c in range(3)], axis=-1)
-    return picture, augment_joints(joints, augmentation)
+    shares = (pixels @ affine[:, :2].T + affine[:, 2]) / out_px
+    if augmentation.flip:
+        shares = shares[MIRROR]
+    return picture, augment_joints(joints, augmentation), shares

@@ -34,6 +34,7 @@ class CropSet:
         images: n paths of image files.
         boxes: n x 4, x, y, w, h in pixels.
         joints: n x J x 3, normalised.
+        pixels: n x J x 2, where the images show them.
         subject: "body" or "hand".
         box_scale: side of a crop over the box's longer side.
         scale_m: metres per normalised unit.
@@ -42,6 +43,7 @@ class CropSet:
     images: list[Path]
     boxes: np.ndarray
     joints: np.ndarray
+    pixels: np.ndarray
     subject: Subject
     box_scale: float
     scale_m: float
@@ -52,22 +54,26 @@ class CropSet:
     def digest(self) -> str:
         """A hash of everything but the images' content."""
         text = json.dumps([[str(path) for path in self.images], self.box_scale, self.scale_m])
-        arrays = self.boxes.tobytes() + self.joints.tobytes()
-        return hashlib.sha256(text.encode() + arrays).hexdigest()
+        arrays = (array.tobytes() for array in (self.boxes, self.joints, self.pixels))
+        return hashlib.sha256(text.encode() + b"".join(arrays)).hexdigest()
 
     def in_order(self, batch: int) -> Plan:
         """The plan that takes every sample once, as it is."""
         rows = [(row, crops.Augmentation()) for row in range(len(self))]
         return [rows[i : i + batch] for i in range(0, len(self), batch)]
 
-    def cut(self, row: int, px: int, draw: crops.Augmentation) -> tuple[np.ndarray, np.ndarray]:
-        """One crop (3 x px x px, ImageNet-normalised) and its joints under an augmentation."""
-        image, box, joints = crops.read_image(self.images[row]), self.boxes[row], self.joints[row]
-        picture, joints = crops.apply_augmentation(image, box, joints, draw, self.box_scale, px)
-        return crops.normalise(picture), joints
+    def cut(self, row: int, px: int, draw: crops.Augmentation) -> tuple[np.ndarray, ...]:
+        """One crop (3 x px x px, ImageNet-normalised) under an augmentation, its joints (J x 3),
+        and where it shows them (J x 2, shares of its side)."""
+        image, box = crops.read_image(self.images[row]), self.boxes[row]
+        picture, joints, shares = crops.apply_augmentation(
+            image, box, self.joints[row], self.pixels[row], draw, self.box_scale, px
+        )
+        return crops.normalise(picture), joints, shares.astype(np.float32)
 
-    def batches(self, plan: Plan, px: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (B x 3 x px x px) and joints (B x J x 3) of the planned batches, in order."""
+    def batches(self, plan: Plan, px: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The planned batches, in order: images (B x 3 x px x px), joints (B x J x 3), and where
+        the crops show them (B x J x 2)."""
         with ThreadPoolExecutor(THREADS) as pool:
             ahead: deque = deque()
             try:
@@ -77,8 +83,8 @@ class CropSet:
                         ahead.append(jobs)
                     if i >= AHEAD:
                         cut = [job.result() for job in ahead.popleft()]
-                        images, joints = (np.stack(part) for part in zip(*cut, strict=True))
-                        yield torch.from_numpy(images), torch.from_numpy(joints)
+                        parts = (np.stack(part) for part in zip(*cut, strict=True))
+                        yield tuple(torch.from_numpy(part) for part in parts)
             finally:  # whoever stops early does not wait for the rest
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -102,13 +108,25 @@ def read_crops(prepared: Path, split: str, root: Path, box_scale: float) -> Crop
     if not len(rows):
         raise ValueError(f"{prepared / 'index.parquet'}: no samples of {split}; prepare again")
     scale_m = json.loads((prepared / "meta.json").read_text())["scale_m"]
-    joints = np.load(prepared / "joints.npy", mmap_mode="r")[rows] / scale_m
+    joints = np.load(prepared / "joints.npy", mmap_mode="r")[rows]
     index = index.iloc[rows]
     return CropSet(
         images=[Path(root) / image for image in index["image"]],
         boxes=index[["box_x", "box_y", "box_w", "box_h"]].to_numpy(np.float64),
-        joints=joints.astype(np.float32),
+        joints=(joints / scale_m).astype(np.float32),
+        pixels=project(joints, index),
         subject=prepared.name,
         box_scale=box_scale,
         scale_m=scale_m,
     )
+
+
+def project(joints: np.ndarray, index: pd.DataFrame) -> np.ndarray:
+    """Where each sample's camera sees its root-relative joints (n x J x 3, m): n x J x 2 pixels.
+    What is not before the camera is taken to be 5 cm before it."""
+    root, focal, centre = (
+        index[list(names)].to_numpy()[:, None]
+        for names in (("root_x", "root_y", "root_z"), ("fx", "fy"), ("cx", "cy"))
+    )
+    points = joints + root
+    return points[..., :2] / np.maximum(points[..., 2:], 0.05) * focal + centre

@@ -105,6 +105,8 @@ class _Mesh:
         shared = self.around[u] & self.around[v]
         if not shared or len(self.neighbours(u) & self.neighbours(v)) != len(shared):
             return False
+        if len(self.alive) == len(self.faces) == 4:  # a tetrahedron, the smallest closed surface
+            return False
         if self.on_rim[u] and (not self.on_rim[v] or len(shared) == 2):
             return False
         if self.on_rim[u] and self.rim_size <= max(3, self.rim_goal or 3):

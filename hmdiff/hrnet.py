@@ -167,11 +167,18 @@ class HRNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """B x 3 x S x S images to f_c, B x context_channels x S/32 x S/32."""
+        return self.context(self.pyramid(images))
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """B x 3 x S x S images to the four branches; branch i is B x C*2^i x S/(4*2^i) a side."""
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         branches = self.stage2(cross(self.transition1, [self.layer1(x)]))
         branches = self.stage3(cross(self.transition2, branches))
-        branches = self.stage4(cross(self.transition3, branches))
+        return self.stage4(cross(self.transition3, branches))
+
+    def context(self, branches: list[Tensor]) -> Tensor:
+        """The branches of `pyramid`, brought down to the lowest resolution, to f_c."""
         y, *lower = (incre(b) for incre, b in zip(self.incre_modules, branches, strict=True))
         for downsample, branch in zip(self.downsamp_modules, lower, strict=True):
             y = branch + downsample(y)

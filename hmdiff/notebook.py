@@ -28,6 +28,8 @@ import yaml
 from nbstripout import strip_output
 from papermill.exceptions import PapermillExecutionError
 
+from .files import write_file
+
 VOLATILE = ["metadata.papermill", "metadata.widgets", "cell.metadata.papermill",
             "cell.metadata.execution"]  # fmt: skip
 EXPECTED = {"ValueError", "FileNotFoundError", "FloatingPointError", "KeyboardInterrupt"}
@@ -120,14 +122,11 @@ def run(path: Path, parameters: dict[str, Any], folder: Path) -> Path:
     threading.Thread(target=__import__, args=("nbconvert",), daemon=True).start()
     with tempfile.TemporaryDirectory() as scratch:
         notebook = clean(execute(path, parameters, Path(scratch) / path.name))
-    folder.mkdir(parents=True, exist_ok=True)
     for suffix, text in {
         ".ipynb": nbformat.writes(notebook) + "\n",
         ".html": page(notebook, name),
     }.items():
-        part = folder / f".{name}{suffix}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, folder / f"{name}{suffix}")
+        write_file(folder / f"{name}{suffix}", text)
     return folder / f"{name}.html"
 
 

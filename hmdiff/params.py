@@ -44,8 +44,6 @@ class Prepare(Block):
 
 class Phi(Block):
     input_px: Annotated[int, Field(ge=64, multiple_of=32)]
-    small_px: Annotated[int, Field(ge=64, multiple_of=32)]
-    small_share: Annotated[float, Field(ge=0, le=1)]
     augment: Annotated[float, Field(ge=0, le=1)]
     width: Positive
     blocks: Positive

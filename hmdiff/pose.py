@@ -12,7 +12,6 @@ that of normalised meshes.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 # E_z says nothing of z at an x where it has no mass; there its marginal over z steps in.
@@ -48,9 +47,7 @@ class PoseHead(nn.Module):
         self.z = deconvolutions(deconv_channels, deconv_channels, joints)
 
     def forward(self, f_c: Tensor) -> Tensor:
-        """B x C x S' x S' to logits B x 2 x J x S x S; f_c is resized where S' is not S/8."""
-        if f_c.shape[-2:] != (self.side, self.side):
-            f_c = F.interpolate(f_c, (self.side, self.side), mode="bilinear", align_corners=False)
+        """f_c (B x C x S/8 x S/8) to logits (B x 2 x J x S x S)."""
         depth = self.y_to_z(f_c)  # B x d*S' x 1 x S'
         depth = depth.view(len(f_c), -1, self.side, self.side)  # B x d x S'(z) x S'(x)
         return torch.stack([self.xy(f_c), self.z(depth).transpose(-1, -2)], dim=1)
@@ -151,6 +148,18 @@ def heatmap_loss(logits: Tensor, joints: Tensor, cube: float, sigma_bins: float)
     centres = torch.arange(side).to(p) + 0.5
     gap = (p.sum(-1) @ centres - rows).abs() + (p.sum(-2) @ centres - columns).abs()
     return (cross_entropy + gap).mean()
+
+
+def picture_loss(logits: Tensor, shares: Tensor, sigma_cells: float = 0.75) -> Tensor:
+    """Cross-entropy of ordinary 2D heatmaps (B x J x s x s logits over the crop) against a Gaussian
+    about where the crop shows each joint (B x J x 2: x, y in shares of its side); joints outside
+    the crop do not count."""
+    side = logits.shape[-1]
+    inside = ((shares > 0) & (shares < 1)).all(-1)
+    x, y = (gaussian(shares[..., i].clamp(0, 1) * side, side, sigma_cells) for i in (0, 1))
+    log_p = logits.flatten(-2).log_softmax(-1).view_as(logits)
+    cross_entropy = -(torch.einsum("bjrc,bjc->bjr", log_p, x) * y).sum(-1)
+    return (cross_entropy * inside).sum() / inside.sum().clamp(min=1)
 
 
 def gaussian(position: Tensor, side: int, sigma: float) -> Tensor:

@@ -29,6 +29,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .datasets import DATASETS, Sample, read
+from .files import replace_folder
 
 if TYPE_CHECKING:
     from .body import BodyModel
@@ -72,7 +73,7 @@ def prepare(
         with closing(Scratch(part, params.upsampler_meshes)) as scratch:
             skipped = _stream(subject, roots, model, coarse.ids, params, scratch, progress)
             meta = _assemble(subject, scratch, part, skipped)
-        _replace(part, out)
+        replace_folder(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return meta
@@ -258,13 +259,3 @@ def _moments(h0: np.ndarray) -> tuple[list[float], float]:
         squares += float(np.square(chunk).sum())
     mean = total.sum() / (3 * points)
     return (total / points).tolist(), float(np.sqrt(squares / (3 * points) - mean**2))
-
-
-def _replace(part: Path, out: Path) -> None:
-    """Give a finished folder its name; an earlier one goes only once the new one is whole."""
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(part, out)
-    shutil.rmtree(old, ignore_errors=True)

@@ -4,15 +4,12 @@ The paper pre-trains both and freezes them (Sec. 4.4). They never see the images
 images that phi has learnt by heart, f_I and U would look surer than they are on new ones.
 
 Every batch is a function of (seed, epoch, position) alone, so a run that was killed goes on to the
-same weights, bit for bit. Early epochs see small crops, which cost less; the last ones see crops
-of the full size.
+same weights, bit for bit.
 """
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +21,16 @@ from tqdm import tqdm
 from . import crops, params
 from .checkpoint import Resume, load_weights, save_weights
 from .cropsets import CropSet, Plan
+from .files import new_file, write_file
 from .hrnet import HRNet
-from .pose import PoseDistribution, PoseHead, heatmap_loss, heatmaps, image_feature
+from .pose import (
+    PoseDistribution,
+    PoseHead,
+    heatmap_loss,
+    heatmaps,
+    image_feature,
+    picture_loss,
+)
 
 POOL = 4  # E_xy and E_z of 56 x 56 bins become 14 x 14 where they are a condition of g
 
@@ -45,12 +50,28 @@ class Phi(nn.Module):
         self.cube = cube
         self.phi_I = HRNet(p.width, p.blocks, p.modules, p.context_channels)
         self.phi_P = PoseHead(p.context_channels, p.deconv_channels, joints, p.heatmap_px)
+        self.picture = nn.Conv2d(p.width, joints, 1)  # trains phi_I; nothing else reads it
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (B x 3 x S x S, ImageNet-normalised) to f_I (B x 128 x 49), E_xy and E_z (each
         B x J x 56 x 56)."""
-        f_c = self.phi_I(images)
+        f_c = self.context(self.phi_I.pyramid(images))
         return image_feature(f_c), *heatmaps(self.phi_P(f_c))
+
+    def context(self, branches: list[Tensor]) -> Tensor:
+        """f_c, B x C x 7 x 7, as images of 224 px give it; what smaller ones give is enlarged."""
+        f_c, side = self.phi_I.context(branches), self.phi_P.side
+        if f_c.shape[-1] == side:
+            return f_c
+        return nn.functional.interpolate(f_c, (side, side), mode="bilinear", align_corners=False)
+
+    def loss(self, images: Tensor, joints: Tensor, shares: Tensor, sigma_bins: float) -> Tensor:
+        """`heatmap_loss`, and `picture_loss` of the finest branch: a joint is first found in the
+        picture, where a convolution knows its place, then in the cube about the root."""
+        branches = self.phi_I.pyramid(images)
+        logits = self.phi_P(self.context(branches))
+        in_cube = heatmap_loss(logits, joints, self.cube, sigma_bins)
+        return in_cube + picture_loss(self.picture(branches[0]), shares)
 
 
 def load_phi(path: Path) -> tuple[Phi, dict]:
@@ -86,12 +107,6 @@ def weaken(draw: crops.Augmentation, strength: float) -> crops.Augmentation:
     )
 
 
-def resolution(epoch: int, epochs: int, settings: params.Phi) -> int:
-    """Side of the crops in an epoch (from 0), px: small at first, full in the last epochs."""
-    small = epoch < round(settings.small_share * epochs)
-    return settings.small_px if small else settings.input_px
-
-
 def learning_rate(progress: float, peak: float) -> float:
     """One cycle: linear to `peak` over the first tenth of training, then a cosine to zero."""
     if progress < 0.1:
@@ -109,7 +124,7 @@ def to_device(images: Tensor, phi: Phi) -> Tensor:
 def predict(phi: Phi, data: CropSet, px: int, batch: int) -> Iterator[tuple[Tensor, ...]]:
     """f_I, E_xy and E_z of every sample, in order, in batches, without augmentation."""
     phi.eval()
-    for images, _ in data.batches(data.in_order(batch), px):
+    for images, *_ in data.batches(data.in_order(batch), px):
         yield tuple(part.cpu() for part in phi(to_device(images, phi)))
 
 
@@ -154,21 +169,20 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.losses, self.history = state["step"], state["losses"], state["history"]
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """What is left of an epoch."""
         plan = plan_epoch(len(self.train), epoch, self.seed, self.settings, self.train.subject)
-        px = resolution(epoch, self.epochs, self.settings)
-        return self.train.batches(plan[self.step - epoch * self.steps :], px)
+        return self.train.batches(plan[self.step - epoch * self.steps :], self.settings.input_px)
 
-    def learn(self, images: Tensor, joints: Tensor) -> None:
+    def learn(self, images: Tensor, joints: Tensor, shares: Tensor) -> None:
         """One optimiser step; ValueError if the loss is not a number."""
         settings, phi = self.settings, self.phi
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step / (self.epochs * self.steps), settings.lr)
         phi.train()
         images = to_device(images, phi)
-        logits = phi.phi_P(phi.phi_I(images))
-        loss = heatmap_loss(logits, joints.to(images.device), phi.cube, settings.sigma_bins)
+        joints, shares = joints.to(images.device), shares.to(images.device)
+        loss = phi.loss(images, joints, shares, settings.sigma_bins)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"params.yaml: phi.lr: the loss of phi ({self.train.subject}) is {loss.item()} at "
@@ -201,15 +215,14 @@ def train_phi(
     total = run.epochs * run.steps
     with tqdm(total=total, initial=run.step, desc=f"phi, {train.subject}", unit="batch") as bar:
         for epoch in range(len(run.history), run.epochs):
-            for images, joints in run.batches(epoch):
-                run.learn(images, joints)
+            for batch in run.batches(epoch):
+                run.learn(*batch)
                 bar.update()
                 if keeper.due():
                     keeper.save(run.state())
-            px = resolution(epoch, run.epochs, settings)
-            error = mpjpe_mm(run.phi, val, px, settings.batch)
+            error = mpjpe_mm(run.phi, val, settings.input_px, settings.batch)
             loss = sum(run.losses) / len(run.losses)
-            run.history.append({"epoch": epoch + 1, "px": px, "loss": loss, "val_mpjpe_mm": error})
+            run.history.append({"epoch": epoch + 1, "loss": loss, "val_mpjpe_mm": error})
             run.losses = []
             bar.set_postfix(loss=f"{loss:.3f}", val_mm=f"{error:.1f}")
     meta = {
@@ -222,7 +235,7 @@ def train_phi(
         "scale_m": train.scale_m,
         "val_mpjpe_mm": run.history[-1]["val_mpjpe_mm"],
     }
-    write(out / "history.csv", pd.DataFrame(run.history).to_csv(index=False).encode())
+    write_file(out / "history.csv", pd.DataFrame(run.history).to_csv(index=False))
     save_weights(out / "phi.safetensors", run.phi, meta)
     keeper.clear()
     return run.phi
@@ -249,14 +262,5 @@ def extract_features(phi: Phi, data: CropSet, px: int, out: Path, split: str, ma
         if maps:
             parts["E"].append(E.numpy())
     for name, arrays in parts.items():
-        content = BytesIO()
-        np.save(content, np.concatenate(arrays))
-        write(out / f"{split}_{name}.npy", content.getbuffer())
-
-
-def write(path: Path, content: bytes | memoryview) -> None:
-    """Write a file that is never seen half-written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+        with new_file(out / f"{split}_{name}.npy") as part, part.open("wb") as file:
+            np.save(file, np.concatenate(arrays))

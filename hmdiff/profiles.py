@@ -8,7 +8,6 @@ the project's with profiles/<name>.yaml laid over it. A second call brings the c
 leaves its data, cache, lock and reports alone, so that `dvc repro` runs only what changed.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from hmdiff.files import write_file
 from hmdiff.params import overlay, parse, read_yaml
 
 OWN = ("reports/", "dvc.lock", "params.yaml")  # the copy has its own
@@ -57,12 +57,8 @@ def sources(root: Path) -> list[str]:
 
 def put(text: str, path: Path) -> None:
     """Write `text` at once, and only where it differs from what is there."""
-    if path.is_file() and path.read_text() == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
+    if not (path.is_file() and path.read_text("utf-8") == text):
+        write_file(path, text)
 
 
 def copy(name: str, to: Path, root: Path = Path(".")) -> None:
@@ -74,7 +70,7 @@ def copy(name: str, to: Path, root: Path = Path(".")) -> None:
     values, names, listing = merged(name, root), sources(root), to / LISTING
     if to.exists() and any(to.iterdir()) and not listing.is_file():
         raise ValueError(f"{to}: holds other files; name a new folder, or remove it")
-    before = set(listing.read_text().splitlines()) if listing.is_file() else set()
+    before = set(listing.read_text("utf-8").splitlines()) if listing.is_file() else set()
     put("\n".join(sorted(before.union(names))) + "\n", listing)
     for file in names:
         if not (to / file).is_file() or not cmp(root / file, to / file, shallow=False):

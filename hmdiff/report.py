@@ -13,7 +13,7 @@ import mistune
 from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
-from .typeset import write_text
+from .files import write_file
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -112,7 +112,7 @@ def write_index(reports: Path) -> Path:
     sections = [part for part in (make(reports) for make in MAKERS) if part]
     if not sections:
         raise FileNotFoundError(f"{reports}: no tables, figures or notebooks; run `dvc repro`")
-    write_text(reports / "index.html", TEMPLATE.render(sections=sections))
+    write_file(reports / "index.html", TEMPLATE.render(sections=sections))
     return reports / "index.html"
 
 

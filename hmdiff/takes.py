@@ -11,6 +11,9 @@ import numpy as np
 
 DATASETS = ("threedpw", "human36m", "freihand")
 SPLITS = ("train", "validation", "test")
+# Images of one person in one outfit and place. Few: another frame of an outfit teaches little, and
+# a network that has seen 60 outfits learns their stripes, not which way people face.
+RUN = 5
 SIT = ("sit", "sit, legs apart", "sit, leg out", "leg crossed")
 STAND = ("stand", "wide stand", "contrapposto", "walk, passing", "lean on", "step up", "one leg")
 WALK = ("walk", "walk, passing", "stride", "stand")
@@ -78,10 +81,10 @@ def plan(dataset: str, counts: dict[str, int]) -> list[Take]:
 
 
 def _sequences(counts: dict[str, int]) -> list[Take]:
-    """3DPW: a person a sequence, some 30 frames each."""
+    """3DPW: a person a sequence."""
     takes = []
     for split in SPLITS:
-        parts = np.array_split(np.arange(counts[split]), max(1, round(counts[split] / 30)))
+        parts = np.array_split(np.arange(counts[split]), max(1, round(counts[split] / RUN)))
         for number, part in enumerate(parts):
             sequence = f"studio_{split}_{number:03d}"
             names = (f"imageFiles/{sequence}/image_{i:05d}.jpg" for i in range(len(part)))
@@ -122,7 +125,7 @@ STRETCHES = 20  # the last stretch of FreiHAND's training list serves as its val
 
 
 def _views(counts: dict[str, int]) -> list[Take]:
-    """FreiHAND: a person some 30 images; nobody appears in two of the list's 20 stretches."""
+    """FreiHAND: a person some images; nobody appears in two of the list's 20 stretches."""
     takes = []
     total = counts["train"] + counts["validation"]
     stretch = np.arange(total) * STRETCHES // total
@@ -131,7 +134,7 @@ def _views(counts: dict[str, int]) -> list[Take]:
         for part in (np.flatnonzero(group == g) for g in np.unique(group)):
             held_out = folder == "training" and group[part[0]] == group[-1]
             split = "test" if folder == "evaluation" else SPLITS[int(held_out)]
-            for run in np.array_split(part, max(1, round(len(part) / 30))):
+            for run in np.array_split(part, max(1, round(len(part) / RUN))):
                 names = tuple(f"{folder}/rgb/{i:08d}.jpg" for i in run)
                 number = len(takes)
                 takes.append(Take("freihand", split, number, number, names, {"first": int(run[0])}))

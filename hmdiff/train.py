@@ -17,6 +17,7 @@ from .checkpoint import Resume, load_weights, save_weights
 from .coarse import CoarseMesh
 from .denoiser import Baseline, Denoiser, VertexTransformer
 from .diffusion import diffuse, estimate_h0, make_alpha
+from .files import write_file
 from .losses import diffusion_loss, geometry_loss
 from .params import Params
 from .splits import Split
@@ -145,7 +146,7 @@ def train(
     meta = {"variant": variant, "subject": subject, "seed": seed, "V": data.h_0.shape[1]}
     meta |= {"J": mesh.f.shape[0], "parameters": sum(p.numel() for p in model.parameters())}
     save_weights(out / "model.safetensors", model, meta)
-    frame.to_csv(out / "history.csv", index=False, float_format="%.6g")
+    write_file(out / "history.csv", frame.to_csv(index=False, float_format="%.6g"))
     keeper.clear()
     return frame
 

@@ -6,11 +6,11 @@ A cell is an `Interval`, a number, a text, or None, which prints as an em dash.
 
 import csv
 import io
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .files import write_file
 from .stats import Interval
 
 Cell = Interval | float | int | str | None
@@ -194,16 +194,8 @@ def plain(text: str) -> str:
     return re.sub(r"[*`↓↑]", "", text).strip()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one step, so that a reader never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
 def write_sheet(sheet: Sheet, out: Path) -> None:
     """Write `<stem>.csv`, `.md` and `.tex` into `out`."""
     forms = {"csv": comma_separated, "md": markdown, "tex": latex}
     for ending, form in forms.items():
-        write_text(out / f"{sheet.stem}.{ending}", form(sheet))
+        write_file(out / f"{sheet.stem}.{ending}", form(sheet))

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from hmdiff import checkpoint
 from hmdiff.checkpoint import Resume, load_weights, save_weights
 
 META = {"variant": "image", "V": 431, "list": [1, 2]}
@@ -64,7 +63,7 @@ def test_truncated_weights_are_one_line(tmp_path_factory, keep):
 def test_a_failed_write_leaves_the_earlier_weights(tmp_path, monkeypatch):
     path = tmp_path / "w"
     save_weights(path, {"a": torch.ones(2)}, {})
-    monkeypatch.setattr(checkpoint.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         save_weights(path, {"a": torch.zeros(2)}, {})
     assert torch.equal(load_weights(path)[0]["a"], torch.ones(2))

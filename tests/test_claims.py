@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import frames
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from hmdiff import claims, params, tables
+from hmdiff import claims, params
 from hmdiff.metrics import METRICS
 from hmdiff.stats import Interval
 
@@ -36,25 +37,14 @@ STEPS = {"Image Feature": 20, "Pose Feature": 5, "Both Features": 10, "Ours": 5}
 
 def errors_frame(seeds=(0,), images: int = 60, means=MEANS) -> pd.DataFrame:
     """Errors with known means, 3 mm of own noise, and 20 mm that all systems share by image."""
-    frames = []
-    for dataset, subject in tables.SUBJECTS.items():
-        hard = np.random.default_rng(1).normal(0, 20, images)
-        for number, (method, mean) in enumerate(means.items()):
-            for seed in seeds:
-                noise = np.random.default_rng([seed, number]).normal(0, 3, images)
-                noise -= noise.mean()
-                values = {m: (mean + hard + noise).astype("f4") for m in METRICS}
-                keys = {
-                    "image": [f"{i:03}.jpg" for i in range(images)],
-                    "dataset": dataset,
-                    "subject": subject,
-                    "method": method,
-                    "seed": seed,
-                    "steps": STEPS.get(method, 0),
-                    "hypotheses": 4,
-                }
-                frames.append(pd.DataFrame(keys | values))
-    return pd.concat(frames, ignore_index=True)
+    hard = np.random.default_rng(1).normal(0, 20, images)
+
+    def values(dataset, method, seed):
+        noise = np.random.default_rng(seed).normal(0, 3, images)
+        noise -= noise.mean()
+        return dict.fromkeys(METRICS, (means[method] + hard + noise).astype("f4"))
+
+    return frames.errors_frame(values, means, STEPS, seeds, images)
 
 
 def judged(errors: pd.DataFrame) -> pd.DataFrame:

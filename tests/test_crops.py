@@ -109,6 +109,10 @@ def test_joints_turn_with_the_picture_of_a_person_on_the_optical_axis(rotation, 
     affine = crop_affine((12, 12, 200, 200), 224 / 200, 224, rotation, flip)
     moved = augment_joints(joints, Augmentation(rotation_deg=rotation, flip=flip))
     seen = pixels(joints) @ affine[:, :2].T + affine[:, 2]
+    draw = Augmentation(rotation_deg=rotation, flip=flip)
+    image, box = np.zeros((224, 224, 3), np.uint8), (12, 12, 200, 200)
+    *_, shares = apply_augmentation(image, box, joints, pixels(joints), draw, 224 / 200, 224)
+    assert np.allclose(shares * 224, pixels(moved))
     assert np.allclose(seen[MIRROR] if flip else seen, pixels(moved))
     assert np.allclose(moved[MIRROR, 2] if flip else moved[:, 2], joints[:, 2])
 
@@ -155,17 +159,18 @@ def test_no_augmentation_is_the_plain_crop():
     rng = np.random.default_rng(0)
     image = rng.integers(256, size=(100, 100, 3), dtype=np.uint8)
     joints, box = rng.standard_normal((24, 3)), np.array([10, 20, 60, 70])
-    picture, moved = apply_augmentation(image, box, joints, Augmentation(), 1.2, 64)
+    pixels = rng.uniform(0, 100, (24, 2))
+    picture, moved, shares = apply_augmentation(image, box, joints, pixels, Augmentation(), 1.2, 64)
     assert np.array_equal(picture, crop(image, box, 1.2, 64)[0])
+    assert np.allclose(shares, (pixels - [40, 55]) / 84 + 0.5)
     assert np.array_equal(moved, joints)
 
 
 def test_colour_scales_each_channel_and_clips():
     image = np.full((60, 60, 3), 200, np.uint8)
     draw = Augmentation(colour=(0.6, 1.0, 1.4))
-    picture, _ = apply_augmentation(
-        image, np.array([10, 10, 30, 30]), np.zeros((24, 3)), draw, 1, 30
-    )
+    box, joints = np.array([10, 10, 30, 30]), np.zeros((24, 3))
+    picture, *_ = apply_augmentation(image, box, joints, joints[:, :2], draw, 1, 30)
     assert (picture == [120, 200, 255]).all()
 
 

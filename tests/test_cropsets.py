@@ -28,6 +28,8 @@ def write_prepared(folder, counts, px=32, joints=24, subject="body"):
             name = f"{len(rows):03d}.png"
             Image.fromarray(picture).save(folder / name)
             box = {"box_x": 0, "box_y": 0, "box_w": px, "box_h": px}
+            box |= {"fx": px, "fy": px, "cx": px / 2, "cy": px / 2}
+            box |= {"root_x": 0.0, "root_y": 0.0, "root_z": 1.0}
             rows.append({"split": split, "dataset": "toy", "image": name} | box)
             target = np.array([x / px - 0.5, y / px - 0.5, 0.3 - x / px * 0.5])
             positions.append(np.linspace(0, 1, joints)[:, None] * target)
@@ -51,6 +53,11 @@ def test_joints_are_normalised_and_rows_belong_together(tmp_path):
         val.joints * SCALE_M, np.load(prepared / "joints.npy")[7:], rtol=1e-6
     )
     assert val.subject == "body"
+    # The toy's camera has a focal length of its side and stands 1 m before the root.
+    x, y, z = (val.joints[1, 5] * SCALE_M).tolist()
+    np.testing.assert_allclose(
+        val.pixels[1, 5], [32 * (x / (z + 1) + 0.5), 32 * (y / (z + 1) + 0.5)]
+    )
 
 
 @pytest.mark.parametrize("count", [1, AHEAD, AHEAD + 3])
@@ -59,20 +66,19 @@ def test_batches_come_in_order_and_equal_single_cuts(train, count):
     plan = [[(int(i), crops.augment(rng, "body")) for i in rng.permutation(20)[:3]]] * count
     batches = list(train.batches(plan, 48))
     assert len(batches) == count
-    for (images, joints), batch in zip(batches, plan, strict=True):
+    for (images, joints, shares), batch in zip(batches, plan, strict=True):
         assert images.shape == (3, 3, 48, 48)
         assert images.dtype == joints.dtype == torch.float32
         for i, (row, draw) in enumerate(batch):
-            image, pose = train.cut(row, 48, draw)
-            assert np.array_equal(images[i], image)
-            assert np.array_equal(joints[i], pose)
+            for got, part in zip((images, joints, shares), train.cut(row, 48, draw), strict=True):
+                assert np.array_equal(got[i], part)
 
 
 def test_in_order_takes_everything_once_as_it_is(train):
     plan = train.in_order(8)
     assert [len(batch) for batch in plan] == [8, 8, 4]
     assert [row for batch in plan for row, _ in batch] == list(range(20))
-    joints = torch.cat([joints for _, joints in train.batches(plan, 32)])
+    joints = torch.cat([joints for _, joints, _ in train.batches(plan, 32)])
     assert np.array_equal(joints, train.joints)
 
 

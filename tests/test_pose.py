@@ -14,6 +14,7 @@ from hmdiff.pose import (
     heatmap_loss,
     heatmaps,
     image_feature,
+    picture_loss,
 )
 
 S, CUBE = 8, 2.0
@@ -160,10 +161,9 @@ def test_image_feature_averages_groups_of_channels():
     torch.testing.assert_close(f_I[1, 5, 8], f_c[1, 80:96, 1, 1].mean())
 
 
-@pytest.mark.parametrize("side", [4, 7])
-def test_head_shape_at_full_and_small_crops(side):
+def test_head_shape():
     head = PoseHead(128, 8, 5, 56).eval()
-    assert head(torch.randn(2, 128, side, side)).shape == (2, 2, 5, 56, 56)
+    assert head(torch.randn(2, 128, 7, 7)).shape == (2, 2, 5, 56, 56)
 
 
 def test_depth_keeps_the_columns_of_the_image():
@@ -229,3 +229,17 @@ def test_a_joint_outside_the_cube_counts_as_on_its_face():
     logits = torch.randn(1, 2, 1, S, S)
     far, face = (torch.tensor([[[v, 0.0, 0.0]]]) for v in (9.0, CUBE / 2))
     assert heatmap_loss(logits, far, CUBE, 1.5) == heatmap_loss(logits, face, CUBE, 1.5)
+
+
+def test_picture_loss_is_the_cross_entropy_of_what_the_crop_shows():
+    torch.manual_seed(0)
+    logits, shares = torch.randn(2, 3, 8, 8), torch.rand(2, 3, 2)
+    shares[1, 2] = torch.tensor([1.2, 0.5])  # outside: counts for nothing
+    total = 0.0
+    for b, j in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]:
+        cells = torch.arange(8) + 0.5
+        x, y = (torch.exp(-((cells - 8 * s) ** 2) / (2 * 0.75**2)) for s in shares[b, j])
+        target = torch.outer(y / y.sum(), x / x.sum()).flatten()
+        total -= (target * logits[b, j].flatten().log_softmax(0)).sum()
+    torch.testing.assert_close(picture_loss(logits, shares), total / 5)
+    assert picture_loss(logits, shares + 2) == 0

@@ -14,8 +14,6 @@ from hmdiff.pretrain import extract_features, load_phi, mpjpe_mm, plan_epoch, tr
 
 SETTINGS = params.Phi(
     input_px=64,
-    small_px=64,
-    small_share=0.0,
     augment=0.0,
     width=4,
     blocks=1,
@@ -74,10 +72,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(toy, monkeypatch, killed_at):
 
     learn, measure, taken = pretrain.Run.learn, pretrain.mpjpe_mm, []
 
-    def learn_until(run, images, joints):
+    def learn_until(run, *batch):
         if run.step == killed_at:
             raise Killed
-        learn(run, images, joints)
+        learn(run, *batch)
         taken.append(run.step)
 
     def measure_until(*args):
@@ -124,7 +122,7 @@ def test_a_loss_that_is_no_number_is_one_clear_line(toy):
 def test_phi_learns_where_the_square_is(toy):
     """Far below the error of always answering the mean, on images it has not seen."""
     train, val, tmp = toy
-    many = change(epochs={"body": 1, "hand": 30}, small_px=64, small_share=0.5, batch=13)
+    many = change(epochs={"body": 1, "hand": 30}, batch=13)
     phi = train_phi(train, val, many, 0, tmp / "out", tmp / "resume.pt")
     mean_pose = np.linalg.norm(val.joints - train.joints.mean(0), axis=-1).mean() * SCALE_M * 1000
     assert mpjpe_mm(phi, val, 64, 8) < 0.5 * mean_pose
@@ -205,11 +203,6 @@ def test_strength_of_augmentation():
         assert a.colour[2] - 1 == pytest.approx(0.25 * (b.colour[2] - 1))
         assert a.flip == b.flip
     assert max(abs(draw.rotation_deg) for draw in strong) > 30
-
-
-def test_small_crops_come_first():
-    settings = change(small_px=32, small_share=0.6)
-    assert [pretrain.resolution(e, 5, settings) for e in range(5)] == [32, 32, 32, 64, 64]
 
 
 def test_learning_rate_rises_then_falls_to_zero():

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import frames
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,25 +37,15 @@ SPEED = {
 
 def errors_frame(seeds=(0,), images: int = 12, systems=SYSTEMS) -> pd.DataFrame:
     """Per-image errors of every system on every studio set; u_c has no mesh."""
-    frames = []
-    for dataset, subject in tables.SUBJECTS.items():
-        for number, method in enumerate(systems):
-            for seed in seeds:
-                generator = np.random.default_rng([seed, number, len(dataset)])
-                values = {m: generator.gamma(40, 2, images).astype("f4") for m in METRICS}
-                if method == "Detected pose u_c":
-                    values["MPVE"] = values["PA_MPVPE"] = np.full(images, np.nan, "f4")
-                keys = {
-                    "image": [f"{i:03}.jpg" for i in range(images)],
-                    "dataset": dataset,
-                    "subject": subject,
-                    "method": method,
-                    "seed": seed,
-                    "steps": STEPS.get(method, 0),
-                    "hypotheses": 4,
-                }
-                frames.append(pd.DataFrame(keys | values))
-    return pd.concat(frames, ignore_index=True)
+
+    def values(dataset, method, seed):
+        generator = np.random.default_rng([*seed, len(dataset)])
+        made = {m: generator.gamma(40, 2, images).astype("f4") for m in METRICS}
+        if method == "Detected pose u_c":
+            made["MPVE"] = made["PA_MPVPE"] = np.full(images, np.nan, "f4")
+        return made
+
+    return frames.errors_frame(values, systems, STEPS, seeds, images)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,37 @@
+"""Results that are never met half-written: made under a temporary name, then moved into place."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """The path to write to; what is there at the end becomes `path`, after an error it goes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_file(path: str | Path, content: bytes | str) -> None:
+    """Write bytes, or text as UTF-8, in one step."""
+    with new_file(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def replace_folder(part: Path, out: Path) -> None:
+    """Give a finished folder its name; an earlier one goes only once the new one is whole."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(part, out)
+    shutil.rmtree(old, ignore_errors=True)
