@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from hmdiff import anny_bake, anny_source, body, clothing, coarse, decimation, rigging
+from hmdiff.files import new_file
 
 PEOPLE = 200
 UNSEEN = 20230  # seed of people; the bake's own are SEED and SEED + 1
@@ -33,9 +34,10 @@ def baked(subject: str) -> Path:
         coarse.build(body.load(path), *coarse.LEVELS[subject]).save(
             folder / f"{subject}_coarse.npz"
         )
-        part = folder / f"{subject}_people.part.npz"
-        np.savez_compressed(part, **unseen_people(subject, surface))
-        part.rename(folder / f"{subject}_people.npz")  # last: its presence says that all are there
+        people = unseen_people(subject, surface)
+        # Last: its presence says that all are there.
+        with new_file(folder / f"{subject}_people.npz") as part, part.open("wb") as file:
+            np.savez_compressed(file, **people)
     return folder
 
 

@@ -85,7 +85,7 @@ def test_weights_and_regressors_are_averages(models, subject):
         np.testing.assert_allclose(rows.double().sum(1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("subject", ["body", "hand"])
+@pytest.mark.parametrize("subject", SUBJECTS)
 def test_every_joint_moves_skin(models, subject):
     """Turning a joint bends the skin beside it, not only what hangs on its children."""
     assert models[subject].layer.lbs_weights.max(dim=0).values.min() > 0.3
