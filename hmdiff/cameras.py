@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .pinhole import project
+
 STRIDE = 6  # points that are left out when a person is framed
 
 
@@ -33,11 +35,6 @@ def look(azimuth: float, elevation: float, roll: float = 0.0) -> np.ndarray:
 def intrinsics(focal_px: float, px: int) -> np.ndarray:
     """K (3 x 3) with the principal point in the middle of a px x px frame."""
     return np.array([[focal_px, 0, px / 2], [0, focal_px, px / 2], [0, 0, 1.0]])
-
-
-def project(points: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Pixels (n x 2) of points in camera axes (n x 3)."""
-    return (points @ K.T)[:, :2] / points[:, 2:]
 
 
 def frame(

@@ -57,8 +57,9 @@ def save(made: Figure, finding: str, out: Path) -> str:
 
 
 def show(ax: Axes, picture: np.ndarray) -> None:
-    """A picture without ticks."""
-    ax.imshow(picture)
+    """A picture without ticks; as in pinhole.py, the corner of its first pixel is at (0, 0)."""
+    height, width = picture.shape[:2]
+    ax.imshow(picture, extent=(0, width, height, 0))
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     ax.spines[:].set_visible(False)

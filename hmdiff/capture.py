@@ -192,7 +192,7 @@ def _rows(takes: list[Take], arrays: list[dict[str, np.ndarray]]) -> pd.DataFram
 
 
 def contact_sheet(root: Path, out_png: Path, columns: int = 8, rows_a_split: int = 2) -> None:
-    """A PNG of evenly picked images of each split of a studio set, the split's name above.
+    """A PNG of evenly picked images of each split of a studio set, halved, the split's name above.
 
     Raises:
         FileNotFoundError: `root` holds no studio set.
@@ -205,7 +205,7 @@ def contact_sheet(root: Path, out_png: Path, columns: int = 8, rows_a_split: int
     for split in SPLITS:
         names = table["image"][table["split"] == split].to_list()
         pick = np.unique(np.linspace(0, len(names) - 1, columns * rows_a_split).astype(int))
-        strips.append((split, [Image.open(root / names[i]) for i in pick]))
+        strips.append((split, [Image.open(root / names[i]).reduce(2) for i in pick]))
     px, title = strips[0][1][0].width, 18
     heights = [title + px * -(-len(images) // columns) for _, images in strips]
     sheet = Image.new("RGB", (columns * px, sum(heights)), "white")

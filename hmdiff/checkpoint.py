@@ -60,9 +60,10 @@ class Resume:
         self.saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, or None where there is none, it is damaged, or of another loop."""
+        """The saved state, in main memory so that another machine can go on with it; None where
+        there is none, it is damaged, or of another loop."""
         try:
-            saved = torch.load(self.path, weights_only=True)
+            saved = torch.load(self.path, weights_only=True, map_location="cpu")
             return saved["state"] if saved["key"] == self.key else None
         except FileNotFoundError:
             return None

@@ -56,6 +56,10 @@ class CoarseMesh:
     edges: Tensor
     f: Tensor
 
+    def to(self, device: torch.device) -> "CoarseMesh":
+        """The same mesh on another device."""
+        return CoarseMesh(**{name: getattr(self, name).to(device) for name in _FIELDS})
+
     def save(self, path: str | Path) -> None:
         """Write an npz, atomically; a sparse matrix becomes its indices, values and size."""
         arrays = {}

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from . import crops
 from .params import Subject
+from .pinhole import project
 
 AHEAD = 4  # batches cut before they are asked for
 THREADS = 2
@@ -114,19 +115,18 @@ def read_crops(prepared: Path, split: str, root: Path, box_scale: float) -> Crop
         images=[Path(root) / image for image in index["image"]],
         boxes=index[["box_x", "box_y", "box_w", "box_h"]].to_numpy(np.float64),
         joints=(joints / scale_m).astype(np.float32),
-        pixels=project(joints, index),
+        pixels=seen(joints, index),
         subject=prepared.name,
         box_scale=box_scale,
         scale_m=scale_m,
     )
 
 
-def project(joints: np.ndarray, index: pd.DataFrame) -> np.ndarray:
+def seen(joints: np.ndarray, index: pd.DataFrame) -> np.ndarray:
     """Where each sample's camera sees its root-relative joints (n x J x 3, m): n x J x 2 pixels.
     What is not before the camera is taken to be 5 cm before it."""
-    root, focal, centre = (
-        index[list(names)].to_numpy()[:, None]
-        for names in (("root_x", "root_y", "root_z"), ("fx", "fy"), ("cx", "cy"))
-    )
-    points = joints + root
-    return points[..., :2] / np.maximum(points[..., 2:], 0.05) * focal + centre
+    points = joints + index[["root_x", "root_y", "root_z"]].to_numpy()[:, None]
+    points[..., 2] = np.maximum(points[..., 2], 0.05)
+    K = np.tile(np.eye(3), (len(index), 1, 1))
+    K[:, [0, 1], [0, 1]], K[:, :2, 2] = index[["fx", "fy"]], index[["cx", "cy"]]
+    return project(points, K)

@@ -20,6 +20,7 @@ from .body import load as load_body
 from .coarse import CoarseMesh
 from .coarse import load as load_coarse
 from .denoiser import Baseline, Denoiser
+from .device import best_device
 from .metrics import METRICS, PROTOCOLS, evaluate_joints, evaluate_meshes
 from .params import Params
 from .sampler import Guidance, Samples, sample
@@ -77,7 +78,10 @@ class Knobs:
 
 @dataclass
 class Bench:
-    """All that evaluation needs for one subject and seed; checkpoints are read when first used."""
+    """All that evaluation needs for one subject and seed; checkpoints are read when first used.
+
+    Coarse mesh, maps and systems lie on the best device; splits and results in main memory.
+    """
 
     subject: str
     seed: int
@@ -102,6 +106,7 @@ def load_bench(subject: str, seed: int, data: Path, params: Params) -> Bench:
     mesh = load_coarse(data / "models" / f"{subject}_coarse.npz")
     body = load_body(data / "models" / f"open_{subject}.npz")
     maps = linear.load(data / "features" / subject / "linear.safetensors")
+    mesh, *maps = (part.to(best_device()) for part in (mesh, *maps))
     return Bench(subject, seed, data, params, mesh, body.joint_regressor, *maps)
 
 
@@ -126,17 +131,17 @@ def run(bench: Bench, method: Method, knobs: Knobs, split: Split, seed: int = 0)
         # One generator a batch of images: its result does not depend on the other batches.
         generator = torch.Generator().manual_seed(seed * 1_000_003 + first)
         u, h_start = targets(bench, method, knobs, part, generator)
-        c = g.net.condition(part.f_I, part.heat)
-        image = torch.arange(len(part)).repeat_interleave(n)
+        c = g.net.condition(part.f_I.to(f.device), part.heat.to(f.device))
+        image = torch.arange(len(part), device=f.device).repeat_interleave(n)
 
         def denoise(h_k: Tensor, k: int, chains: Tensor, c=c, image=image) -> Tensor:
-            return g(h_k, torch.full((len(h_k),), k), c[image[chains]])
+            return g(h_k, torch.full((len(h_k),), k, device=h_k.device), c[image[chains]])
 
         guidance = Guidance(method.at, knobs.gamma, knobs.r if method.strategy else 0.0)
         samples = sample(
             denoise,
             f,
-            u[image],
+            u.to(f.device)[image],
             g.alpha,
             knobs.steps,
             guidance,
@@ -147,10 +152,10 @@ def run(bench: Bench, method: Method, knobs: Knobs, split: Split, seed: int = 0)
         )
         parts.append(samples)
     return Samples(
-        torch.cat([p.h_0 for p in parts]).unflatten(0, (-1, n)),
-        torch.cat([p.R for p in parts], dim=1).unflatten(1, (-1, n)),
-        torch.cat([p.active for p in parts], dim=1).unflatten(1, (-1, n)),
-        torch.cat([p.diverged for p in parts]).unflatten(0, (-1, n)),
+        torch.cat([p.h_0 for p in parts]).unflatten(0, (-1, n)).cpu(),
+        torch.cat([p.R for p in parts], dim=1).unflatten(1, (-1, n)).cpu(),
+        torch.cat([p.active for p in parts], dim=1).unflatten(1, (-1, n)).cpu(),
+        torch.cat([p.diverged for p in parts]).unflatten(0, (-1, n)).cpu(),
     )
 
 
@@ -168,12 +173,12 @@ def targets(
 
 def lift(bench: Bench, pose: Tensor) -> Tensor:
     """The linear lift of poses (B, J, 3) to coarse meshes (B, V, 3)."""
-    return bench.lift(pose.flatten(1)).unflatten(1, (-1, 3))
+    return bench.lift(pose.to(bench.lift.weight).flatten(1)).unflatten(1, (-1, 3))
 
 
 def full_mesh_mm(bench: Bench, h_0: Tensor, scale_m: float) -> Tensor:
     """h_m: coarse meshes (B, V, 3), normalised, through the final MLP, (B, V_full, 3) in mm."""
-    return bench.upsampler(h_0) * (1000 * scale_m)
+    return bench.upsampler(h_0.to(bench.mesh.f)).cpu() * (1000 * scale_m)
 
 
 def measure(bench: Bench, h_0: Tensor, split: Split) -> dict[str, np.ndarray]:
@@ -247,10 +252,11 @@ def evaluate_sceptics(bench: Bench, split: Split, mean: Tensor) -> pd.DataFrame:
 def evaluate_baseline(bench: Bench, name: str, split: Split) -> pd.DataFrame:
     """Baseline A or B: one pass, no diffusion."""
     model = bench.system({"Baseline A": "baseline_a", "Baseline B": "baseline_b"}[name])
+    device = bench.mesh.f.device
     h_0 = torch.cat(
         [
-            model(model.net.condition(split.f_I[part], split.heat[part]))
-            for part in torch.arange(len(split)).split(CHAINS)
+            model(model.net.condition(part.f_I.to(device), part.heat.to(device)))
+            for part in (split.take(slice(i, i + CHAINS)) for i in range(0, len(split), CHAINS))
         ]
     )
     return rows(bench, name, measure(bench, h_0, split), split, steps=1)

@@ -18,6 +18,7 @@ from .stats import Interval, resample
 
 __all__ = [
     "Row",
+    "calibration",
     "error_against_knob",
     "error_against_steps",
     "figure2",
@@ -220,6 +221,30 @@ def relative_gap(
         finding = (
             f"The relative gap falls to a median of {middle[-1, 1]:.2g} where it is last measured; "
             f"{when}, and {share[-1]:.0f}% of chains are guided to the end"
+        )
+        return save(made, finding, out)
+
+
+def calibration(covered: pd.DataFrame, out: Path) -> str:
+    """Is U calibrated? The share of joints in their region of each nominal probability.
+
+    Args:
+        covered: the shares that `calibration.coverage` gives, a column for each data set; the index
+            holds the nominal probabilities.
+    """
+    with rc_context(STYLE):
+        made, axes = figure(1, 1, 5.2, 4.8)
+        axes[0, 0].plot([0, 1], [0, 1], "--", color="0.6", label="calibrated")
+        for i, (name, shares) in enumerate(covered.items()):
+            axes[0, 0].plot(shares, label=name, color=OKABE_ITO[i], linestyle=LINES[i])
+        axes[0, 0].set(xlabel="probability of U's smallest region", ylabel="joints inside it")
+        axes[0, 0].set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes[0, 0].legend()
+        mean = covered.mean(axis=1)
+        half, most = (np.interp(p, mean.index, mean) for p in (0.5, 0.9))
+        finding = (
+            f"U's 50% regions hold {half:.0%} of the true joints, its 90% regions {most:.0%} "
+            "(test images, which neither phi nor g has seen)"
         )
         return save(made, finding, out)
 

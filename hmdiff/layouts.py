@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from .body import BodyModel
+from .pinhole import project
 from .takes import ACTIONS, Take
 
 # SMPL joints that stand for Human3.6M's 17; nose and crown are vertices, see `_landmarks`.
@@ -72,8 +73,7 @@ def to_camera(x: np.ndarray, a: Arrays) -> np.ndarray:
 
 def _pixels(x: np.ndarray, a: Arrays) -> np.ndarray:
     """World points n x m x 3 in pixels, n x m x 2."""
-    image = to_camera(x, a) @ np.swapaxes(a["K"], 1, 2)
-    return image[..., :2] / image[..., 2:]
+    return project(to_camera(x, a), a["K"])
 
 
 def _threedpw(

@@ -18,10 +18,10 @@ from torch.nn.functional import avg_pool2d
 
 from . import crops, evaluate
 from .params import Params
+from .pinhole import project
 from .pose import PoseDistribution
-from .pretrain import Phi
+from .pretrain import Phi, infer
 from .splits import Split
-from .viewer import project
 
 FOCAL_PER_SIDE = 1.2
 POOLED_SIDE = 14  # of the heatmaps that condition g, where they do
@@ -51,7 +51,7 @@ class Recovery:
 def assumed_camera(height: int, width: int) -> np.ndarray:
     """K (3 x 3) of a picture about which nothing is known but its size."""
     focal = FOCAL_PER_SIDE * max(height, width)
-    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
@@ -174,7 +174,6 @@ def recover(
     )
 
 
-@torch.no_grad()
 def one_sample(
     image: np.ndarray,
     box: np.ndarray,
@@ -185,7 +184,7 @@ def one_sample(
 ) -> Split:
     """A split of one picture (H x W x 3, uint8), whose truth is unknown (zero, and no mesh)."""
     picture, _ = crops.crop(image, box, params.prepare.box_scale, params.phi.input_px)
-    f_I, E_xy, E_z = phi.eval()(torch.from_numpy(crops.normalise(picture))[None])
+    f_I, E_xy, E_z = infer(phi, torch.from_numpy(crops.normalise(picture))[None])
     U = PoseDistribution(E_xy, E_z, phi.cube)
     cell = E_xy.shape[-1] // POOLED_SIDE
     heat = avg_pool2d(torch.cat([E_xy, E_z], dim=1), cell, divisor_override=1)

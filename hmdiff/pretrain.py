@@ -21,6 +21,7 @@ from tqdm import tqdm
 from . import crops, params
 from .checkpoint import Resume, load_weights, save_weights
 from .cropsets import CropSet, Plan
+from .device import best_device
 from .files import new_file, write_file
 from .hrnet import HRNet
 from .pose import (
@@ -75,7 +76,7 @@ class Phi(nn.Module):
 
 
 def load_phi(path: Path) -> tuple[Phi, dict]:
-    """Read phi.safetensors: phi, frozen and in evaluation mode, and its metadata.
+    """Read phi.safetensors: phi, frozen, on the best device, and its metadata.
 
     The metadata tell how to make its input and read its output: `subject`, `input_px`,
     `box_scale`, `scale_m` (metres per normalised unit).
@@ -83,7 +84,8 @@ def load_phi(path: Path) -> tuple[Phi, dict]:
     weights, meta = load_weights(path)
     phi = Phi(params.Phi.model_validate(meta["phi"]), meta["joints"], meta["cube"])
     phi.load_state_dict(weights)
-    return phi.requires_grad_(False).eval().to(memory_format=torch.channels_last), meta
+    phi.requires_grad_(False).eval()
+    return phi.to(best_device(), memory_format=torch.channels_last), meta
 
 
 def plan_epoch(
@@ -121,11 +123,15 @@ def to_device(images: Tensor, phi: Phi) -> Tensor:
 
 
 @torch.no_grad()
+def infer(phi: Phi, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """f_I, E_xy and E_z of images, from main memory to main memory."""
+    return tuple(part.cpu() for part in phi.eval()(to_device(images, phi)))
+
+
 def predict(phi: Phi, data: CropSet, px: int, batch: int) -> Iterator[tuple[Tensor, ...]]:
     """f_I, E_xy and E_z of every sample, in order, in batches, without augmentation."""
-    phi.eval()
     for images, *_ in data.batches(data.in_order(batch), px):
-        yield tuple(part.cpu() for part in phi(to_device(images, phi)))
+        yield infer(phi, images)
 
 
 def mpjpe_mm(phi: Phi, data: CropSet, px: int, batch: int) -> float:
@@ -145,7 +151,7 @@ class Run:
         torch.manual_seed(seed)
         cube = settings.cube_m[train.subject] / train.scale_m
         phi = Phi(settings, train.joints.shape[1], cube)
-        self.phi = phi.to(memory_format=torch.channels_last)
+        self.phi = phi.to(best_device(), memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(phi.parameters(), lr=settings.lr, fused=True)
         self.step, self.losses, self.history = 0, [], []
 

@@ -6,6 +6,7 @@ objects that come with a hand. All are solids in camera axes (x right, y down, z
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from .pinhole import project
 from .raycast import Solid
 from .wardrobe import PROP_ROWS, ROWS, Figure
 
@@ -84,7 +85,7 @@ def pole(centre: np.ndarray, radius: float, length: float, R: np.ndarray, row: i
 
 def occluder(vertices: np.ndarray, K: np.ndarray, rng: np.random.Generator) -> Solid:
     """Something between the camera and a person or hand (vertices V x 3), off its middle."""
-    uv = (vertices @ K.T)[:, :2] / vertices[:, 2:]
+    uv = project(vertices, K)
     low, high = uv.min(0), uv.max(0)
     depth = vertices[:, 2].min() * rng.uniform(0.55, 0.88)
     metre = depth / K[0, 0]  # of one pixel, at that depth

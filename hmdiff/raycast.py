@@ -15,6 +15,7 @@ from embreex.rtcore import EmbreeDevice
 from embreex.rtcore_scene import EmbreeScene
 from scipy import sparse
 
+from .pinhole import project
 from .textures import Paints
 
 QUARTERS = np.array([(-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25)])  # of a pixel
@@ -158,7 +159,7 @@ class Picture:
 
 def window_of(points: np.ndarray, K: np.ndarray, px: int) -> tuple[int, int, int, int]:
     """The pixels x0, y0, x1, y1 that contain the projections of points (n x 3), at least one."""
-    uv = (points @ K.T)[:, :2] / points[:, 2:]
+    uv = project(points, K)
     low = np.clip(np.floor(uv.min(0)).astype(int) - 1, 0, px - 1)
     high = np.clip(np.ceil(uv.max(0)).astype(int) + 1, low + 1, px)
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])

@@ -35,8 +35,8 @@ def algorithm_1(
 
     The comments number the lines of Algorithm 1; `steps` skips steps as DDIM does.
     """
-    h_k = torch.randn(len(u), f.shape[1], 3, generator=generator)  # 1
-    act = torch.ones(len(u), dtype=torch.bool)  # 2
+    h_k = standard_noise(u.new_empty(len(u), f.shape[1], 3), generator)  # 1
+    act = torch.ones(len(u), dtype=torch.bool, device=f.device)  # 2
     D_K = None
     ks = timesteps(len(alpha) - 1, steps)
     for k, k_prev in zip(ks, [*ks[1:], 0], strict=True):  # 3
@@ -45,7 +45,7 @@ def algorithm_1(
         R_k = D_k / D_K  # 7
         act = act & (R_k >= r)  # 8, 11
         sigma_k = sigma(float(alpha[k]), float(alpha[k_prev]), eta)
-        z_k = torch.randn(h_k.shape, generator=generator) if eta else torch.zeros_like(h_k)
+        z_k = standard_noise(h_k, generator) if eta else torch.zeros_like(h_k)
         h_k = ddim_step(s, h0_hat, float(alpha[k_prev]), sigma_k, z_k)  # 12
         h_k = h_k - gamma * act[:, None, None] * gradient  # 9
     return h_k
@@ -72,7 +72,7 @@ class Samples:
     """Samples h_0 (B, V, 3) with the traces of their reverse process.
 
     Attributes:
-        R: relative gap at each step, (steps, B); NaN where no gap is measured.
+        R: relative gap at each step, (steps, B); NaN if U is not used.
         active: whether the gradient was applied at each step, (steps, B).
         diverged: chains that left the space of meshes, (B,); their h_0 is the zero mesh.
     """
@@ -104,14 +104,14 @@ def sample(
             of step k_start (Table 5's "w/ H_U"); None starts from Gaussian noise at K.
     """
     B = len(u)
-    z = torch.randn(B, f.shape[1], 3, generator=generator)
+    z = standard_noise(u.new_empty(B, f.shape[1], 3), generator)
     ks = timesteps(k_start or len(alpha) - 1, steps)
     h_k = z if h_start is None else diffuse(h_start, alpha[ks[0]], z)
-    act = torch.full((B,), guidance.at != "none")
+    act = torch.full((B,), guidance.at != "none", device=f.device)
     R, active, D_K = [], [], None
     for k, k_prev in zip(ks, [*ks[1:], 0], strict=True):
         s, h0_hat, gradient = torch.empty_like(h_k), torch.empty_like(h_k), torch.zeros_like(h_k)
-        D_k = torch.full((B,), torch.nan)
+        D_k = f.new_full((B,), torch.nan)
         through_g = act if guidance.at == "h0_hat" else torch.zeros_like(act)
         on, off = through_g.nonzero()[:, 0], (~through_g).nonzero()[:, 0]
         if len(on):
@@ -122,6 +122,8 @@ def sample(
         if len(off):
             s[off] = g(h_k[off], k, chains=off)
             h0_hat[off] = estimate_h0(h_k[off], s[off], alpha[k])
+            if guidance.at == "h0_hat":  # no longer steered by, still measured
+                D_k[off] = gap(u[off], f @ h0_hat[off])
         if guidance.at == "h_k":
             gradient, D_k = direct_gradient(f, u, h_k), gap(u, f @ h_k)
         D_K = D_k if D_K is None else D_K
@@ -129,9 +131,14 @@ def sample(
         R.append(D_k / D_K)
         active.append(act)
         sigma_k = sigma(float(alpha[k]), float(alpha[k_prev]), eta)
-        z_k = torch.randn(h_k.shape, generator=generator) if eta else torch.zeros_like(h_k)
+        z_k = standard_noise(h_k, generator) if eta else torch.zeros_like(h_k)
         h_k = ddim_step(s, h0_hat, float(alpha[k_prev]), sigma_k, z_k)
         h_k = h_k - guidance.gamma * act[:, None, None] * gradient
     diverged = ~(h_k.flatten(1).abs().amax(dim=1) < DIVERGED)
     h_0 = torch.where(diverged[:, None, None], torch.zeros_like(h_k), h_k)
     return Samples(h_0, torch.stack(R), torch.stack(active), diverged)
+
+
+def standard_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Gaussian noise of the shape and device of `like`, the same on every device."""
+    return torch.randn(like.shape, generator=generator).to(like)

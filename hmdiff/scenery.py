@@ -12,6 +12,7 @@ from PIL import Image, ImageFilter
 
 from . import raycast
 from .cameras import Camera
+from .pinhole import project
 from .raycast import Light
 from .textures import Paints, colour, noise, paint, paints, pictures, shade, tiles, to_linear
 
@@ -230,7 +231,7 @@ def _shadow(person: np.ndarray, light: Light, floor: float, K: np.ndarray, px: i
     slope = max(float(light.towards @ light.up), 0.15)
     ground = person - (height / slope)[:, None] * light.towards
     ground = ground[ground[:, 2] > 0.1]
-    uv = (ground @ K.T)[:, :2] / ground[:, 2:]
+    uv = project(ground, K)
     half = px // 2
     ij = np.floor(uv[(uv >= 0).all(1) & (uv < px).all(1)] / 2).astype(int).clip(0, half - 1)
     count = np.bincount(ij[:, 1] * half + ij[:, 0], minlength=half * half).reshape(half, half)

@@ -15,9 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from .device import synchronize
 from .evaluate import METHODS, Bench, Knobs, full_mesh_mm, run
 from .pose import PoseDistribution
-from .pretrain import Phi
+from .pretrain import Phi, infer
 from .splits import Split
 
 
@@ -25,8 +26,10 @@ def seconds(work: Callable[[], object], repeats: int, warm_up: int = 1) -> float
     """Median time of `work` over `repeats` runs after `warm_up` untimed ones."""
     times = []
     for i in range(warm_up + repeats):
+        synchronize()
         start = time.perf_counter()
         work()
+        synchronize()
         if i >= warm_up:
             times.append(time.perf_counter() - start)
     return median(times)
@@ -67,13 +70,13 @@ def measure_speed(
     for batch in tqdm(sorted({1, len(images)}), desc=f"{bench.subject} speed"):
         x, part = images[:batch], split.take(slice(0, batch))
         parts = {
-            "backbone and head": lambda x=x: phi(x),
+            "backbone and head": lambda x=x: infer(phi, x),
             "reverse process": lambda part=part: run(bench, METHODS["Ours"], knobs, part),
             "final MLP": lambda part=part: full_mesh_mm(bench, part.h_0, part.scale_m),
         }
 
         def whole(x=x, part=part) -> torch.Tensor:
-            f_I, E_xy, E_z = phi(x)
+            f_I, E_xy, E_z = infer(phi, x)
             U = PoseDistribution(E_xy, E_z, part.U.cube)
             seen = Split(**(vars(part) | {"f_I": f_I, "U": U}))
             h_0 = run(bench, METHODS["Ours"], knobs, seen).h_0.mean(dim=1)
@@ -84,12 +87,12 @@ def measure_speed(
         result[f"batch {batch}"] = {"fps": batch / s, "ms per image": ms}
     one = split.take(slice(0, 1))
     result["flops per image"] = {
-        "backbone and head": flops(lambda: phi(images[:1])),
+        "backbone and head": flops(lambda: infer(phi, images[:1])),
         "Ours": flops(lambda: run(bench, METHODS["Ours"], knobs, one)),
     }
     for name, variant in {"Baseline A": "baseline_a", "Baseline B": "baseline_b"}.items():
         model = bench.system(variant)
-        c = model.net.condition(one.f_I, one.heat)
+        c = model.net.condition(one.f_I.to(model.mean), one.heat.to(model.mean))
         result["flops per image"][name] = flops(lambda model=model, c=c: model(c))
     return result
 

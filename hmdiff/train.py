@@ -16,6 +16,7 @@ from tqdm import tqdm
 from .checkpoint import Resume, load_weights, save_weights
 from .coarse import CoarseMesh
 from .denoiser import Baseline, Denoiser, VertexTransformer
+from .device import best_device
 from .diffusion import diffuse, estimate_h0, make_alpha
 from .files import write_file
 from .losses import diffusion_loss, geometry_loss
@@ -58,11 +59,11 @@ def build(
 
 
 def load_system(path: Path, params: Params) -> Denoiser | Baseline:
-    """Read a checkpoint that `train` wrote, ready for evaluation."""
+    """Read a checkpoint that `train` wrote, ready for evaluation on the best device."""
     weights, meta = load_weights(path)
     model = build(meta["variant"], meta["subject"], params, meta["V"], meta["J"])
     model.load_state_dict(weights)
-    return model.eval().requires_grad_(False)
+    return model.to(best_device()).eval().requires_grad_(False)
 
 
 def train(
@@ -90,6 +91,7 @@ def train(
     g, steps = params.g, params.g.steps[subject]
     torch.manual_seed(seed)
     model = build(variant, subject, params, data.h_0.shape[1], mesh.f.shape[0], data.h_0.mean(0))
+    model.to(best_device())
     ema = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.Adam(model.parameters(), lr=g.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -97,12 +99,13 @@ def train(
     )
     generator = torch.Generator().manual_seed(seed)
     key = {"variant": variant, "subject": subject, "seed": seed, "data": digest(data, mesh)}
+    mesh = mesh.to(best_device())
     keeper = Resume(resume, key | params.model_dump(mode="json", include={"g", "diffusion"}))
     start, history, running = 0, [], 0.0
     if state := keeper.load():
         start, history, running = state["step"], state["history"], state["running"]
         model.load_state_dict(state["model"])
-        ema = state["ema"]
+        ema = {name: p.to(mesh.f.device) for name, p in state["ema"].items()}
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         generator.set_state(state["generator"])
@@ -168,14 +171,14 @@ def loss_of(
 ) -> Tensor:
     """L_total on a random batch (a baseline has no L_Diff)."""
     B, K = params.g.batch, params.diffusion.K
-    rows = torch.randint(len(data), (B,), generator=generator)
-    h_0 = data.h_0[rows]
-    c = model.net.condition(data.f_I[rows], data.heat[rows])
+    rows, device = torch.randint(len(data), (B,), generator=generator), mesh.f.device
+    h_0, f_I, heat = (part[rows].to(device) for part in (data.h_0, data.f_I, data.heat))
+    c = model.net.condition(f_I, heat)
     if isinstance(model, Baseline):
         return geometry_loss(model(c), h_0, mesh.f, mesh.faces, params.g.weights)
     half = torch.randint(1, K + 1, ((B + 1) // 2,), generator=generator)
-    k = torch.cat([half, K + 1 - half])[:B]  # antithetic, as in DDIM's code
-    z = torch.randn(h_0.shape, generator=generator)
+    k = torch.cat([half, K + 1 - half])[:B].to(device)  # antithetic, as in DDIM's code
+    z = torch.randn(h_0.shape, generator=generator).to(device)
     alpha_k = model.alpha[k]
     h_k = diffuse(h_0, alpha_k, z)
     s = model(h_k, k, c)

@@ -4,7 +4,8 @@
 K: far away, looking along z with y down, fitted to a chosen extent. Nothing here opens a window or
 asks a network for anything.
 
-Notation: V vertices, F faces; camera axes x right, y down, z forward; pixel centres at integers.
+Notation: V vertices, F faces; camera axes x right, y down, z forward; the corner of the first pixel
+is at (0, 0).
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from embreex.rtcore_scene import EmbreeScene
 from matplotlib import colormaps
 
 from .body import PARTS
+from .pinhole import project
 
 CLAY = (0.53, 0.70, 0.84)
 # A body is shown dressed, in quiet colours; parts that are not named here look like skin.
@@ -28,12 +30,6 @@ OUTFIT = {
 LIGHT = np.array([-0.45, -0.65, -0.62])  # towards the lamp: up, left, behind the camera
 PORTRAIT_DISTANCE = 8.0  # of the camera from the origin, in extents
 GROUND = "#f4f4f2"
-
-
-def project(vertices: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Camera coordinates (... x 3) to pixels (... x 2): u = K x / z."""
-    x = vertices @ np.asarray(K, dtype=np.float64).T
-    return x[..., :2] / x[..., 2:]
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -75,10 +71,10 @@ def shade(
     place = project(front, K)
     top = np.array([size[1], size[0]])
     low = np.clip(np.floor(place.min(0)).astype(int), 0, top)
-    high = np.clip(np.ceil(place.max(0)).astype(int) + 1, 0, top)
+    high = np.clip(np.ceil(place.max(0)).astype(int), 0, top)
     if (high <= low).any():
         return picture
-    offset = (np.arange(samples) + 0.5) / samples - 0.5
+    offset = (np.arange(samples) + 0.5) / samples
     u, v = (np.arange(a, b)[:, None] + offset for a, b in zip(low, high, strict=True))
     v, u = np.meshgrid(v.ravel(), u.ravel(), indexing="ij")
     pixels = np.stack([u, v, np.ones_like(u)], axis=-1).reshape(-1, 3)
@@ -150,7 +146,7 @@ class View:
     @property
     def K(self) -> np.ndarray:
         """3 x 3: `extent` at the centre's distance spans half the picture."""
-        focal, middle = PORTRAIT_DISTANCE * self.px / 2, (self.px - 1) / 2
+        focal, middle = PORTRAIT_DISTANCE * self.px / 2, self.px / 2
         return np.array([[focal, 0, middle], [0, focal, middle], [0, 0, 1]])
 
     def see(self, vertices: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ from hmdiff.body import BodyModel
 from hmdiff.datasets import freihand, read
 from hmdiff.datasets.human36m import H36M_LIMBS, SMPL_LIMBS
 from hmdiff.datasets.safe_pickle import load_plain
-from hmdiff.datasets.sample import image_size, project
+from hmdiff.datasets.sample import image_size
+from hmdiff.pinhole import project
 from hmdiff.takes import Take
 
 PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]

@@ -131,6 +131,14 @@ def test_reliability_of_a_spread_that_ranks_as_the_error_does(tmp_path):
     assert "correlation 1.00" in finding
 
 
+def test_calibration_reads_its_finding_off_the_curves(tmp_path):
+    nominal = np.linspace(0, 1, 11)
+    covered = pd.DataFrame({"a": nominal**2, "b": nominal**2}, index=nominal)
+    finding = figures.calibration(covered, tmp_path / "c.png")
+    assert "50% regions hold 25%" in finding
+    assert "90% regions 81%" in finding
+
+
 def test_the_overlay_changes_the_image_only_under_the_mesh():
     image = noise(120, 160)
     found, faces = recovery(image)

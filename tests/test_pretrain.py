@@ -122,12 +122,12 @@ def test_a_loss_that_is_no_number_is_one_clear_line(toy):
 def test_phi_learns_where_the_square_is(toy):
     """Far below the error of always answering the mean, on images it has not seen."""
     train, val, tmp = toy
-    many = change(epochs={"body": 1, "hand": 30}, batch=13)
+    many = change(epochs={"body": 1, "hand": 60}, batch=13)
     phi = train_phi(train, val, many, 0, tmp / "out", tmp / "resume.pt")
     mean_pose = np.linalg.norm(val.joints - train.joints.mean(0), axis=-1).mean() * SCALE_M * 1000
     assert mpjpe_mm(phi, val, 64, 8) < 0.5 * mean_pose
     history = pd.read_csv(tmp / "out/history.csv")
-    assert len(history) == 30
+    assert len(history) == 60
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
     assert history["val_mpjpe_mm"].iloc[-1] == pytest.approx(mpjpe_mm(phi, val, 64, 13), rel=1e-6)
 

@@ -181,6 +181,26 @@ def test_files_are_written_in_three_forms_and_the_csv_gives_the_numbers_back(tmp
     assert len(frame) == 10 + 4
 
 
+def test_strata_give_the_means_and_paired_differences_of_their_images(tmp_path) -> None:
+    errors = errors_frame()
+    part = errors[errors["dataset"] == "threedpw"]
+    images = sorted(part["image"].unique())
+    hard = set(images[::3])
+    strata = pd.DataFrame({"image": images, "dataset": "threedpw"})
+    strata["visibility"] = ["occluded" if name in hard else "visible" for name in images]
+    (sheet,) = tables.write_strata(errors, strata.assign(U="wide", facing=None), SETTINGS, tmp_path)
+    names = [name for _, name, _ in sheet.columns]
+    column = names.index(f"occluded ({len(hard)})")
+    assert not any("truncated" in name or "front" in name for name in names)
+    means = part[part["image"].isin(hard)].groupby("method")["MPJPE"].mean()
+    systems, gains = (dict(section.rows) for section in sheet.sections)
+    assert systems["Ours"][column].mean == pytest.approx(means["Ours"])
+    gain = gains["Baseline A - Ours"][column]
+    assert gain.mean == pytest.approx(means["Baseline A"] - means["Ours"])
+    assert gain.low <= gain.mean <= gain.high
+    assert (tmp_path / "strata_threedpw.md").is_file()
+
+
 def test_every_line_of_a_markdown_table_has_as_many_cells(sheets) -> None:
     for sheet in sheets.values():
         lines = [x for x in typeset.markdown(sheet).splitlines() if x.startswith("|")]

@@ -1,8 +1,7 @@
 """Training and evaluation of g on a tiny made-up split: progress, resumption, determinism."""
 
 import json
-from dataclasses import replace
-from types import SimpleNamespace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ import torch
 from hmdiff import evaluate, linear
 from hmdiff import params as hmdiff_params
 from hmdiff.checkpoint import load_weights
+from hmdiff.coarse import CoarseMesh
 from hmdiff.pose import PoseDistribution
 from hmdiff.splits import Split, load_split
 from hmdiff.train import VARIANTS, build, loss_of, train
@@ -56,7 +56,8 @@ def split():
 def mesh():
     f = torch.softmax(torch.randn(J, V, generator=torch.Generator().manual_seed(1)), dim=1)
     faces = torch.tensor([[i, i + 1, i + 2] for i in range(V - 2)])
-    return SimpleNamespace(f=f, faces=faces)
+    others = dict.fromkeys((field.name for field in fields(CoarseMesh)), torch.zeros(0))
+    return CoarseMesh(**others | {"f": f, "faces": faces})
 
 
 @pytest.fixture

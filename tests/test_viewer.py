@@ -7,7 +7,7 @@ import trimesh
 from hmdiff import viewer
 from hmdiff.body import PARTS
 
-K = np.array([[300.0, 0, 99.5], [0, 300.0, 79.5], [0, 0, 1]])
+K = np.array([[300.0, 0, 100.0], [0, 300.0, 80.0], [0, 0, 1]])
 SIZE = (160, 200)
 
 
@@ -68,7 +68,7 @@ def test_vertex_normals_of_a_sphere_are_radial():
 
 def test_a_portrait_shows_x_to_the_right_and_y_down_and_its_side_shows_z():
     x, y, z = np.eye(3)
-    front, side = viewer.View(2.0, 101), viewer.View(2.0, 101, turn_deg=90)
+    front, side = viewer.View(2.0, 100), viewer.View(2.0, 100, turn_deg=90)
     assert front.project(np.zeros(3)) == pytest.approx([50, 50])
     assert front.project(x)[0] > 60
     assert front.project(y)[1] > 60

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..pinhole import project
+
 if TYPE_CHECKING:
     from ..body import BodyModel
 
@@ -138,12 +140,6 @@ def image_size(path: Path) -> tuple[int, int]:
     except (OSError, SyntaxError):
         raise broken(path, "empty or not an image", remedy) from None
     return size
-
-
-def project(points: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Pixels of camera-space points: (..., n, 3) metres and (..., 3, 3) to (..., n, 2)."""
-    image = points @ np.swapaxes(K, -1, -2)
-    return image[..., :2] / image[..., 2:]
 
 
 def box_around(vertices: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> np.ndarray | str:
