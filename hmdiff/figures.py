@@ -187,7 +187,7 @@ def relative_gap(
     """R_k over the reverse process, and the share of chains whose guidance is on.
 
     Args:
-        R: relative gaps (steps x ...), NaN once a chain is switched off, for then none is measured.
+        R: relative gaps (steps x ...), NaN where it was not measured.
         active: whether the gradient was applied (steps x ...).
         ks: the step of each row; without it rows are numbered from 1.
         r: the threshold that switches a chain off.
@@ -207,7 +207,7 @@ def relative_gap(
             label="10th to 90th percentile",
         )  # fmt: skip
         top.axhline(r, color=OKABE_ITO[1], linestyle="--", label=f"threshold r = {r:g}")
-        top.set(yscale="log", ylabel=r"$R_k = D_k / D_K$" + "\nof chains still guided")
+        top.set(yscale="log", ylabel=r"$R_k = D_k / D_K$")
         top.legend(fontsize=9)
         share = 100 * active.mean(axis=1)
         bottom.bar(x, share, color=OKABE_ITO[5], width=0.8)
@@ -219,7 +219,7 @@ def relative_gap(
         off = int(np.argmax(share <= 50)) if (share <= 50).any() else None
         when = f"half are switched off by k = {labels[off]}" if off is not None else "most stay on"
         finding = (
-            f"The relative gap falls to a median of {middle[-1, 1]:.2g} where it is last measured; "
+            f"The relative gap falls to a median of {middle[-1, 1]:.2g}; "
             f"{when}, and {share[-1]:.0f}% of chains are guided to the end"
         )
         return save(made, finding, out)

@@ -1,0 +1,85 @@
+"""Publish a finished run, so that nobody must repeat it to look at it or to try its networks.
+
+    python -m hmdiff.release runs/study reports/released/study "40 minutes on two cores"
+
+A release holds the run's tables, claims, figures, parameters and lock file; the weights of phi, g
+and the baselines of the first seed in half precision; and provenance.json: profile, seeds, commit,
+hardware, versions, and the remark given. Run from the project's root.
+"""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from .checkpoint import load_weights, save_weights
+from .files import replace_folder, write_file
+from .params import read_yaml
+
+REPORTS = ("claims.csv", "claims.md", "figures", "metrics.json", "plots", "tables")
+PACKAGES = ("torch", "numpy", "pandas", "scipy", "smplx", "anny", "embreex", "dvc")
+
+
+def release(run: Path, out: Path, remark: str) -> None:
+    """Copy what is worth keeping of the run at `run` to `out`, replacing an earlier release.
+
+    Raises:
+        FileNotFoundError: the run is not finished; one line that names what it lacks.
+    """
+    weights = sorted((run / "data/phi").glob("*/phi.safetensors"))
+    params = read_yaml(run / "params.yaml")
+    weights += sorted((run / "data/checkpoints").glob(f"*-{params['seeds'][0]}/model.safetensors"))
+    reports = [run / "reports" / name for name in REPORTS]
+    for path in (run / "dvc.lock", run / "data/speed/body.json", *reports):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: not there; finish the run with `dvc repro` first")
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for path in reports:
+        (shutil.copytree if path.is_dir() else shutil.copy2)(path, part / path.name)
+    for name in ("params.yaml", "dvc.lock"):
+        shutil.copy2(run / name, part / name)
+    for path in weights:
+        tensors, meta = load_weights(path)
+        halves = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+        name = f"phi-{path.parent.name}" if path.stem == "phi" else path.parent.name
+        save_weights(part / "weights" / f"{name}.safetensors", halves, meta)
+    facts = provenance(run, params, remark)
+    write_file(part / "provenance.json", json.dumps(facts, indent=2) + "\n")
+    replace_folder(part, out)
+
+
+def provenance(run: Path, params: dict, remark: str) -> dict:
+    """Where the numbers of a run come from."""
+    git = ("git", "rev-parse", "HEAD")
+    return {
+        "profile": params["profile"],
+        "seeds": params["seeds"],
+        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        "hardware": json.loads((run / "data/speed/body.json").read_text())["hardware"],
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "remark": remark,
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: RUN FOLDER REMARK; the exit code is 1 after an error, told in one line."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) != 3:
+        print("usage: python -m hmdiff.release RUN FOLDER REMARK", file=sys.stderr)
+        return 2
+    try:
+        release(Path(given[0]), Path(given[1]), given[2])
+    except (FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
