@@ -334,7 +334,7 @@ def test_bad_requests_are_told_in_one_line(models, tmp_path, dataset, counts, mo
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_contact_sheet_shows_images_of_each_split(sets, tmp_path, dataset):
-    root, px, columns = sets[dataset], PX[dataset], 4
+    root, px, columns = sets[dataset], PX[dataset] // 2, 4
     contact_sheet(root, tmp_path / "deep" / "sheet.png", columns=columns, rows_a_split=2)
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["sheet.png"]
     split = split_of(root)
@@ -346,7 +346,8 @@ def test_contact_sheet_shows_images_of_each_split(sets, tmp_path, dataset):
     for s, n in zip(SPLITS, rows, strict=True):
         first = min(name for name in split if split[name] == s)
         with Image.open(root / first) as image:
-            np.testing.assert_array_equal(pixels[top : top + px, :px], np.asarray(image))
+            halved = np.asarray(image).reshape(px, 2, px, 2, 3).mean((1, 3))
+        np.testing.assert_allclose(pixels[top : top + px, :px], halved, atol=1)
         top += 18 + px * n
 
 
