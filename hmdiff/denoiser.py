@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .diffusion import noise_from_v
+from .diffusion import noise_from_h0, noise_from_v
 
 STEP_CHANNELS, COORDINATES = 61, 3
 HEAT_CELLS = 14 * 14
@@ -133,19 +133,28 @@ class Denoiser(nn.Module):
     Args:
         net: the vertex transformer.
         alpha: the schedule (K + 1,).
-        output: what the network itself puts out, `epsilon` (the noise) or `v` (a mixture that
-            stays well conditioned at every noise level, see `diffusion.noise_from_v`).
+        output: what the network itself puts out, `epsilon` (the noise), `h0` (the clean mesh) or
+            `v` (a mixture that stays well conditioned at every noise level, see
+            `diffusion.noise_from_v`).
+        literal: whether L_Diff's target is h_{k-1} - h_k, as printed, instead of the noise.
     """
 
-    def __init__(self, net: VertexTransformer, alpha: Tensor, output: str):
+    def __init__(self, net: VertexTransformer, alpha: Tensor, output: str, literal: bool = False):
         super().__init__()
-        self.net, self.output = net, output
+        self.net, self.output, self.literal = net, output, literal
         self.register_buffer("alpha", alpha, persistent=False)
+
+    def condition(self, f_I: Tensor, heat: Tensor) -> Tensor:
+        """The condition tokens c (B, T, width)."""
+        return self.net.condition(f_I, heat)
 
     def forward(self, h_k: Tensor, k: Tensor, c: Tensor) -> Tensor:
         """h_k (B, V, 3), k (B,), c (B, T, width) -> the noise s (B, V, 3)."""
         out = self.net(h_k, k, c)
-        return noise_from_v(h_k, out, self.alpha[k]) if self.output == "v" else out
+        if self.output == "epsilon":
+            return out
+        convert = noise_from_v if self.output == "v" else noise_from_h0
+        return convert(h_k, out, self.alpha[k])
 
 
 class Baseline(nn.Module):
@@ -158,6 +167,10 @@ class Baseline(nn.Module):
         super().__init__()
         self.net = net
         self.register_buffer("mean", mean)
+
+    def condition(self, f_I: Tensor, heat: Tensor) -> Tensor:
+        """The condition tokens c (B, T, width)."""
+        return self.net.condition(f_I, heat)
 
     def forward(self, c: Tensor) -> Tensor:
         """c (B, T, width) -> the mesh h_0 (B, V, 3), normalised."""

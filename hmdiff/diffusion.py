@@ -65,6 +65,12 @@ def noise_from_v(h_k: Tensor, v: Tensor, alpha_k: Tensor) -> Tensor:
     return (1 - alpha_k).sqrt() * h_k + alpha_k.sqrt() * v
 
 
+def noise_from_h0(h_k: Tensor, h_0: Tensor, alpha_k: Tensor | float) -> Tensor:
+    """The noise s for which Eq. 7 gives the mesh h_0: its inverse in s; alpha_k below 1."""
+    alpha_k = _per_mesh(alpha_k, h_k)
+    return (h_k - alpha_k.sqrt() * h_0) / (1 - alpha_k).sqrt()
+
+
 def sigma(alpha_k: float, alpha_prev: float, eta: float) -> float:
     """sigma_k: eta = 0 is DDIM, eta = 1 makes Eq. 6 equal to DDPM (remark under Eq. 6)."""
     return eta * sqrt((1 - alpha_prev) / (1 - alpha_k)) * sqrt(1 - alpha_k / alpha_prev)

@@ -49,9 +49,9 @@ def geometry_loss(
     )
 
 
-def diffusion_loss(s: Tensor, z: Tensor) -> Tensor:
-    """L_Diff with the noise z as target, as Eq. 7 needs it (printed: h_{k-1} - h_k)."""
-    return F.mse_loss(s, z)
+def diffusion_loss(s: Tensor, target: Tensor) -> Tensor:
+    """L_Diff. Its target is the noise z, as Eq. 7 needs it; printed is h_{k-1} - h_k."""
+    return F.mse_loss(s, target)
 
 
 def _edges(h: Tensor, faces: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class Denoiser(Block):
     width: Annotated[int, Field(ge=68)]
     heads: Positive
     feedforward: Positive
-    output: Literal["v", "epsilon"]
+    output: Literal["v", "epsilon", "h0"]
     steps: dict[Subject, Positive]
     batch: Positive
     lr: Length

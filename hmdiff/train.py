@@ -7,6 +7,7 @@ and every sampler ablation of Table 5 use the checkpoint of variant `image`.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
 import pandas as pd
 import torch
@@ -26,12 +27,22 @@ from .splits import Split
 
 @dataclass(frozen=True)
 class Variant:
-    """What a trained system sees and does."""
+    """What a trained system sees and does.
+
+    Attributes:
+        image, heat: its condition.
+        diffusion: a denoiser, or a baseline of one pass; `stacked`: Baseline B's layers.
+        output, schedule: in place of `g.output` and `diffusion.schedule` of params.yaml.
+        literal: L_Diff's target as printed (see `losses.diffusion_loss`).
+    """
 
     image: bool = True
     heat: bool = False
     diffusion: bool = True
     stacked: bool = False
+    output: Literal["v", "epsilon", "h0"] | None = None
+    schedule: Literal["beta", "alpha"] | None = None
+    literal: bool = False
 
 
 VARIANTS = {
@@ -41,20 +52,36 @@ VARIANTS = {
     "baseline_a": Variant(diffusion=False),
     "baseline_b": Variant(diffusion=False, stacked=True),
 }
+# What the paper leaves open, each read in another way than by `image`.
+READINGS = {
+    "epsilon": Variant(output="epsilon"),
+    "h0": Variant(output="h0"),
+    "literal": Variant(literal=True),
+    "alpha": Variant(schedule="alpha"),
+}
+
+
+class OnePass(Protocol):
+    """A system without diffusion: a mesh (B, V, 3), normalised, from its condition."""
+
+    def condition(self, f_I: Tensor, heat: Tensor) -> Tensor: ...
+
+    def __call__(self, c: Tensor) -> Tensor: ...
 
 
 def build(
     variant: str, subject: str, params: Params, V: int, J: int, mean: Tensor | None = None
 ) -> Denoiser | Baseline:
     """The untrained network of a variant; baselines start at the mean mesh `mean` (V, 3)."""
-    kind, g = VARIANTS[variant], params.g
+    kind, g = (VARIANTS | READINGS)[variant], params.g
     layers = g.baseline_b_layers[subject] if kind.stacked else 1
     net = VertexTransformer(
         V, J if kind.heat else 0, kind.image, g.width, g.heads, g.feedforward, layers
     )
     if kind.diffusion:
         d = params.diffusion
-        return Denoiser(net, make_alpha(d.K, d.schedule, d.beta), g.output)
+        alpha = make_alpha(d.K, kind.schedule or d.schedule, d.beta)
+        return Denoiser(net, alpha, kind.output or g.output, kind.literal)
     return Baseline(net, torch.zeros(V, 3) if mean is None else mean)
 
 
@@ -76,9 +103,27 @@ def train(
     out: Path,
     resume: Path,
 ) -> pd.DataFrame:
-    """Train one variant with one seed; writes out/model.safetensors (EMA) and out/history.csv.
+    """Train one variant with one seed; arguments, results and errors as of `fit`."""
+    torch.manual_seed(seed)
+    model = build(variant, subject, params, data.h_0.shape[1], mesh.f.shape[0], data.h_0.mean(0))
+    return fit(model, variant, subject, seed, data, mesh, params, out, resume)
+
+
+def fit(
+    model: Denoiser | OnePass,
+    variant: str,
+    subject: str,
+    seed: int,
+    data: Split,
+    mesh: CoarseMesh,
+    params: Params,
+    out: Path,
+    resume: Path,
+) -> pd.DataFrame:
+    """Train a system on frozen features; writes out/model.safetensors (EMA) and out/history.csv.
 
     Args:
+        model: untrained, its random start drawn from `seed`.
         data: the split that trains g.
         resume: scratch file, for going on after a kill with the same result.
 
@@ -89,8 +134,6 @@ def train(
         FloatingPointError: one line, if the loss stops being finite.
     """
     g, steps = params.g, params.g.steps[subject]
-    torch.manual_seed(seed)
-    model = build(variant, subject, params, data.h_0.shape[1], mesh.f.shape[0], data.h_0.mean(0))
     model.to(best_device())
     ema = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.Adam(model.parameters(), lr=g.lr)
@@ -163,18 +206,18 @@ def digest(data: Split, mesh: CoarseMesh) -> str:
 
 
 def loss_of(
-    model: Denoiser | Baseline,
+    model: Denoiser | OnePass,
     data: Split,
     mesh: CoarseMesh,
     params: Params,
     generator: torch.Generator,
 ) -> Tensor:
-    """L_total on a random batch (a baseline has no L_Diff)."""
+    """L_total on a random batch (a system of one pass has no L_Diff)."""
     B, K = params.g.batch, params.diffusion.K
     rows, device = torch.randint(len(data), (B,), generator=generator), mesh.f.device
     h_0, f_I, heat = (part[rows].to(device) for part in (data.h_0, data.f_I, data.heat))
-    c = model.net.condition(f_I, heat)
-    if isinstance(model, Baseline):
+    c = model.condition(f_I, heat)
+    if not isinstance(model, Denoiser):
         return geometry_loss(model(c), h_0, mesh.f, mesh.faces, params.g.weights)
     half = torch.randint(1, K + 1, ((B + 1) // 2,), generator=generator)
     k = torch.cat([half, K + 1 - half])[:B].to(device)  # antithetic, as in DDIM's code
@@ -183,4 +226,7 @@ def loss_of(
     h_k = diffuse(h_0, alpha_k, z)
     s = model(h_k, k, c)
     h0_hat = estimate_h0(h_k, s, alpha_k)
-    return diffusion_loss(s, z) + geometry_loss(h0_hat, h_0, mesh.f, mesh.faces, params.g.weights)
+    target = diffuse(h_0, model.alpha[k - 1], z) - h_k if model.literal else z
+    return diffusion_loss(s, target) + geometry_loss(
+        h0_hat, h_0, mesh.f, mesh.faces, params.g.weights
+    )

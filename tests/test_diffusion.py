@@ -14,6 +14,7 @@ from hmdiff.diffusion import (
     diffuse,
     estimate_h0,
     make_alpha,
+    noise_from_h0,
     noise_from_v,
     sigma,
     timesteps,
@@ -63,6 +64,7 @@ def test_v_carries_the_same_noise(k):
     a = ALPHA[k].double()
     v = a.sqrt() * z - (1 - a).sqrt() * h_0
     torch.testing.assert_close(noise_from_v(diffuse(h_0, a, z), v, a), z)
+    torch.testing.assert_close(noise_from_h0(diffuse(h_0, a, z), h_0, a), z)
 
 
 @given(k=st.integers(2, 200))

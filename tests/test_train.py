@@ -10,11 +10,13 @@ import torch
 
 from hmdiff import evaluate, linear
 from hmdiff import params as hmdiff_params
+from hmdiff import train as train_module
 from hmdiff.checkpoint import load_weights
 from hmdiff.coarse import CoarseMesh
+from hmdiff.diffusion import diffuse
 from hmdiff.pose import PoseDistribution
 from hmdiff.splits import Split, load_split
-from hmdiff.train import VARIANTS, build, loss_of, train
+from hmdiff.train import READINGS, VARIANTS, build, loss_of, train
 
 V, V_FULL, J, n = 12, 30, 21, 16
 
@@ -72,7 +74,7 @@ def bench(params, split, mesh, tmp_path):
     return made
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", VARIANTS | READINGS)
 def test_every_variant_trains_to_the_same_bits_twice(variant, split, mesh, params, tmp_path):
     for name in ("a", "b"):
         train(variant, "hand", 0, split, mesh, params, tmp_path / name, tmp_path / "resume")
@@ -162,3 +164,30 @@ def test_the_sweep_never_picks_a_setting_that_diverges(bench, split):
 def test_missing_features_are_named_with_their_stage(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"index\.parquet: not there; run `dvc repro"):
         load_split("hand", "g", tmp_path, 0.3)
+
+
+@pytest.mark.parametrize("variant", ["image", "literal"])
+def test_the_target_is_the_noise_or_as_printed_the_step_to_the_mesh_before(
+    variant, split, mesh, params, monkeypatch
+):
+    seen = {}
+
+    def spy(name, function):
+        def call(*args):
+            seen.setdefault(name, []).append(args)
+            return function(*args)
+
+        return call
+
+    for name in ("diffuse", "diffusion_loss"):
+        monkeypatch.setattr(f"hmdiff.train.{name}", spy(name, getattr(train_module, name)))
+    model = build(variant, "hand", params, V, J)
+    loss_of(model, split, mesh, params, torch.Generator().manual_seed(0))
+    h_0, alpha_k, z = seen["diffuse"][0]
+    ((_, target),) = seen["diffusion_loss"]
+    if variant == "image":
+        assert target is z
+        return
+    before = torch.tensor([model.alpha[(model.alpha == a).nonzero().item() - 1] for a in alpha_k])
+    step = diffuse(h_0, before, z) - diffuse(h_0, alpha_k, z)
+    torch.testing.assert_close(target, step)
