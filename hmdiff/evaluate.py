@@ -25,7 +25,7 @@ from .metrics import METRICS, PROTOCOLS, evaluate_joints, evaluate_meshes
 from .params import Params
 from .sampler import Guidance, Samples, sample
 from .splits import Split
-from .train import load_system
+from .train import OnePass, load_system
 
 CHAINS = 64  # chains that go through g at once: what fits the caches of a small machine
 
@@ -36,8 +36,9 @@ class Method:
 
     Attributes:
         checkpoint: the trained variant (train.VARIANTS).
-        at: where U pulls, see `sampler.Guidance`.
-        prior: U itself, or its mode u_c in every place of the N samples.
+        at, D_K: where U pulls and what the gap is relative to, see `sampler.Guidance`.
+        prior: U itself, its mode u_c in every place of the N samples, or U with a depth that does
+            not depend on x.
         start: Gaussian noise, or H_U.
         strategy: whether the activation strategy may end the guidance.
         tuned: the method whose tuned knobs it uses.
@@ -45,10 +46,11 @@ class Method:
 
     checkpoint: str
     tuned: str
-    at: Literal["h0_hat", "h_k", "none"] = "none"
-    prior: Literal["U", "u_c"] = "U"
+    at: Literal["h0_hat", "h0_hat, g constant", "h_k", "none"] = "none"
+    prior: Literal["U", "u_c", "marginal depth"] = "U"
     start: Literal["noise", "H_U"] = "noise"
     strategy: bool = True
+    D_K: Literal["h0_hat", "h_K"] = "h0_hat"
 
 
 METHODS = {
@@ -60,6 +62,16 @@ METHODS = {
     "Ours w/ u_c": Method("image", "Ours", at="h0_hat", prior="u_c"),
     "Ours w/o AS": Method("image", "Ours w/o AS", at="h0_hat", strategy=False),
     "Ours": Method("image", "Ours", at="h0_hat"),
+}
+# Ours, with one thing that the paper leaves open read in another way.
+READINGS = {
+    "Gradient with g held constant": Method("image", "Ours", at="h0_hat, g constant"),
+    "D_K at h_K": Method("image", "Ours", at="h0_hat", D_K="h_K"),
+    "Depth of U independent of x": Method("image", "Ours", at="h0_hat", prior="marginal depth"),
+    "g puts out the noise": Method("epsilon", "Ours", at="h0_hat"),
+    "g puts out the mesh": Method("h0", "Ours", at="h0_hat"),
+    "L_Diff's target as printed": Method("literal", "Ours", at="h0_hat"),
+    "alpha linear in k": Method("alpha", "Ours", at="h0_hat"),
 }
 
 
@@ -137,7 +149,8 @@ def run(bench: Bench, method: Method, knobs: Knobs, split: Split, seed: int = 0)
         def denoise(h_k: Tensor, k: int, chains: Tensor, c=c, image=image) -> Tensor:
             return g(h_k, torch.full((len(h_k),), k, device=h_k.device), c[image[chains]])
 
-        guidance = Guidance(method.at, knobs.gamma, knobs.r if method.strategy else 0.0)
+        r = knobs.r if method.strategy else 0.0
+        guidance = Guidance(method.at, knobs.gamma, r, method.D_K)
         samples = sample(
             denoise,
             f,
@@ -168,7 +181,11 @@ def targets(
         return u, lift(bench, u.flatten(0, 1))
     if method.prior == "u_c":
         return part.U.mode()[:, None].expand(-1, knobs.N, -1, -1), None
-    return part.U.sample(knobs.N, generator), None
+    U = part.U
+    if method.prior == "marginal depth":
+        U = U.take(slice(None))
+        U.z_given_x = U.E_z.sum(-2, keepdim=True).expand_as(U.E_z)
+    return U.sample(knobs.N, generator), None
 
 
 def lift(bench: Bench, pose: Tensor) -> Tensor:
@@ -213,7 +230,7 @@ def rows(
 
 def evaluate(bench: Bench, name: str, knobs: Knobs, split: Split) -> pd.DataFrame:
     """A diffusion method's per-image errors; the prediction is the centre of its hypotheses."""
-    samples = run(bench, METHODS[name], knobs, split, bench.seed)
+    samples = run(bench, (METHODS | READINGS)[name], knobs, split, bench.seed)
     return rows(
         bench,
         name,
@@ -249,17 +266,27 @@ def evaluate_sceptics(bench: Bench, split: Split, mean: Tensor) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def evaluate_baseline(bench: Bench, name: str, split: Split) -> pd.DataFrame:
-    """Baseline A or B: one pass, no diffusion."""
-    model = bench.system({"Baseline A": "baseline_a", "Baseline B": "baseline_b"}[name])
+def one_pass(bench: Bench, model: OnePass, split: Split) -> Tensor:
+    """The coarse meshes (n, V, 3) of a system without diffusion, on the best device."""
     device = bench.mesh.f.device
-    h_0 = torch.cat(
+    return torch.cat(
         [
-            model(model.net.condition(part.f_I.to(device), part.heat.to(device)))
+            model(model.condition(part.f_I.to(device), part.heat.to(device)))
             for part in (split.take(slice(i, i + CHAINS)) for i in range(0, len(split), CHAINS))
         ]
     )
+
+
+def evaluate_one_pass(bench: Bench, name: str, model: OnePass, split: Split) -> pd.DataFrame:
+    """Per-image errors of a system without diffusion."""
+    h_0 = one_pass(bench, model, split)
     return rows(bench, name, measure(bench, h_0, split), split, steps=1)
+
+
+def evaluate_baseline(bench: Bench, name: str, split: Split) -> pd.DataFrame:
+    """Baseline A or B."""
+    model = bench.system({"Baseline A": "baseline_a", "Baseline B": "baseline_b"}[name])
+    return evaluate_one_pass(bench, name, model, split)
 
 
 def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, dict]]:
@@ -283,27 +310,36 @@ def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, dict]]:
         "Pose Feature": {"steps": tune.steps},
         "Both Features": {"steps": tune.steps},
     }
-    frames: list[pd.DataFrame] = []
+    total = sum(len(v) for grid in grids.values() for v in grid.values()) + len(tune.r + tune.N)
+    with tqdm(total=total, desc=f"{bench.subject} sweep {bench.seed}") as bar:
+        search = Search(bench, split, bar)
+        tuned = {}
+        for name, grid in grids.items():
+            tuned[name] = base
+            for knob, values in grid.items():
+                tuned[name] = search.best(name, tuned[name], knob, values)
+        search.best("Ours", tuned["Ours"], "r", tune.r)
+        search.best("Ours", tuned["Ours"], "N", tune.N)
+    return pd.concat(search.frames, ignore_index=True), {n: vars(k) for n, k in tuned.items()}
 
-    def best(name: str, knobs: Knobs, knob: str, values: tuple) -> Knobs:
+
+@dataclass
+class Search:
+    """One knob at a time on a split; `frames` keeps every setting's per-image errors."""
+
+    bench: Bench
+    split: Split
+    bar: tqdm
+    frames: list[pd.DataFrame] = field(default_factory=list)
+
+    def best(self, name: str, knobs: Knobs, knob: str, values: tuple) -> Knobs:
+        """`knobs` with the value of `knob` that gives method `name` the lowest MPVE."""
         errors = {}
         for value in values:
             tried = replace(knobs, **{knob: value})
-            frame = evaluate(bench, name, tried, split).assign(knob=knob, value=float(value))
-            frames.append(frame)
+            frame = evaluate(self.bench, name, tried, self.split)
+            self.frames.append(frame.assign(knob=knob, value=float(value)))
             # A setting that diverges on any image is not a candidate.
             errors[value] = frame["MPVE"].mean() + 1e6 * (frame["diverged"].max() > 0)
-            bar.update()
+            self.bar.update()
         return replace(knobs, **{knob: min(errors, key=errors.get)})
-
-    total = sum(len(v) for grid in grids.values() for v in grid.values()) + len(tune.r + tune.N)
-    tuned = {}
-    with tqdm(total=total, desc=f"{bench.subject} sweep {bench.seed}") as bar:
-        for name, grid in grids.items():
-            knobs = base
-            for knob, values in grid.items():
-                knobs = best(name, knobs, knob, values)
-            tuned[name] = knobs
-        best("Ours", tuned["Ours"], "r", tune.r)
-        best("Ours", tuned["Ours"], "N", tune.N)
-    return pd.concat(frames, ignore_index=True), {n: vars(k) for n, k in tuned.items()}

@@ -102,6 +102,12 @@ class Tune(Block):
     N: tuple[Positive, ...]
     direct_gamma: tuple[Weight, ...]
     start_step: tuple[Positive, ...]
+    plus_steps: tuple[Positive, ...]
+
+
+class Readings(Block):
+    images: Positive
+    train: tuple[Literal["epsilon", "h0", "literal", "alpha"], ...]
 
 
 class Stats(Block):
@@ -121,13 +127,15 @@ class Params(Block):
     g: Denoiser
     sampler: Sampler
     tune: Tune
+    readings: Readings
     stats: Stats
     photo: dict[str, tuple[int, int, Positive, Positive]]
 
     @model_validator(mode="after")
     def steps_fit_the_schedule(self) -> "Params":
         """No sampler can take more steps than the schedule has."""
-        for steps in (self.sampler.steps, *self.tune.steps, *self.tune.start_step):
+        tune = self.tune
+        for steps in (self.sampler.steps, *tune.steps, *tune.start_step, *tune.plus_steps):
             if steps > self.diffusion.K:
                 raise ValueError(f"{steps} steps asked for, but diffusion.K is {self.diffusion.K}")
         return self

@@ -56,15 +56,18 @@ class Guidance:
     """How a reverse process uses U: one row of Tables 4 and 5.
 
     Attributes:
-        at: where the gap is measured and differentiated: `h0_hat` (DAT), `h_k` (Direct L2), or
-            `none` (U is not used, or only through the condition or the start).
+        at: where the gap is measured and differentiated: `h0_hat` (DAT), `h0_hat, g constant`
+            (DAT, but s does not count as a function of h_k), `h_k` (Direct L2), or `none` (U is
+            not used, or only through the condition or the start).
         gamma: weight of the gradient of the mean gap.
         r: activation threshold; 0 keeps DAT active to the end (w/o AS).
+        D_K: where the gap that all are relative to is measured: at the first h0_hat, or at h_K.
     """
 
-    at: Literal["h0_hat", "h_k", "none"] = "none"
+    at: Literal["h0_hat", "h0_hat, g constant", "h_k", "none"] = "none"
     gamma: float = 0.0
     r: float = 0.0
+    D_K: Literal["h0_hat", "h_K"] = "h0_hat"
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,10 @@ def sample(
                 D_k[off] = gap(u[off], f @ h0_hat[off])
         if guidance.at == "h_k":
             gradient, D_k = direct_gradient(f, u, h_k), gap(u, f @ h_k)
-        D_K = D_k if D_K is None else D_K
+        if guidance.at == "h0_hat, g constant":  # Eq. 7 with s fixed: d h0_hat / d h_k
+            gradient, D_k = direct_gradient(f, u, h0_hat) / alpha[k].sqrt(), gap(u, f @ h0_hat)
+        if D_K is None:
+            D_K = gap(u, f @ h_k) if guidance.D_K == "h_K" else D_k
         act = act & (D_k / D_K >= guidance.r)
         R.append(D_k / D_K)
         active.append(act)

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from .closed_form import NAME, sample_plus
 from .device import synchronize
 from .evaluate import METHODS, Bench, Knobs, full_mesh_mm, run
 from .pose import PoseDistribution
@@ -55,44 +56,50 @@ def flops(work: Callable[[], object]) -> int:
 
 @torch.no_grad()
 def measure_speed(
-    bench: Bench, phi: Phi, images: torch.Tensor, split: Split, knobs: Knobs, repeats: int
-) -> dict:
+    bench: Bench, phi: Phi, images: torch.Tensor, split: Split, knobs: dict[str, Knobs],
+    gains: list[torch.Tensor], repeats: int,
+) -> dict:  # fmt: skip
     """Time the system's parts at batch 1 and at the batch of `images`.
 
     Args:
         images: normalised crops (n, 3, px, px).
         split: n samples; their f_I and U are replaced by those that `phi` computes.
-        knobs: the tuned settings of Ours.
+        knobs: the tuned settings of Ours and Ours+; gains: those of Ours+.
     """
-    result: dict = {"subject": bench.subject, "steps": knobs.steps}
-    result |= {"hypotheses": knobs.hypotheses, "N": knobs.N, "repeats": repeats}
+    ours, plus = knobs["Ours"], knobs[NAME]
+    result: dict = {"subject": bench.subject, "steps": ours.steps, f"steps, {NAME}": plus.steps}
+    result |= {"hypotheses": ours.hypotheses, "N": ours.N, "repeats": repeats}
+    reverse = {
+        "Ours": lambda part: run(bench, METHODS["Ours"], ours, part).h_0,
+        NAME: lambda part: sample_plus(bench, plus, part, gains),
+    }
     result["hardware"] = hardware()
     for batch in tqdm(sorted({1, len(images)}), desc=f"{bench.subject} speed"):
         x, part = images[:batch], split.take(slice(0, batch))
         parts = {
             "backbone and head": lambda x=x: infer(phi, x),
-            "reverse process": lambda part=part: run(bench, METHODS["Ours"], knobs, part),
+            "reverse process": lambda part=part: reverse["Ours"](part),
+            f"reverse process of {NAME}": lambda part=part: reverse[NAME](part),
             "final MLP": lambda part=part: full_mesh_mm(bench, part.h_0, part.scale_m),
         }
 
-        def whole(x=x, part=part) -> torch.Tensor:
+        def whole(name: str, x=x, part=part) -> torch.Tensor:
             f_I, E_xy, E_z = infer(phi, x)
             U = PoseDistribution(E_xy, E_z, part.U.cube)
             seen = Split(**(vars(part) | {"f_I": f_I, "U": U}))
-            h_0 = run(bench, METHODS["Ours"], knobs, seen).h_0.mean(dim=1)
-            return full_mesh_mm(bench, h_0, part.scale_m)
+            return full_mesh_mm(bench, reverse[name](seen).mean(dim=1), part.scale_m)
 
-        s = seconds(whole, repeats)
+        fps = {n: batch / seconds(lambda n=n: whole(n), repeats) for n in reverse}
         ms = {name: 1000 * seconds(work, repeats) / batch for name, work in parts.items()}
-        result[f"batch {batch}"] = {"fps": batch / s, "ms per image": ms}
+        result[f"batch {batch}"] = {"fps": fps, "ms per image": ms}
     one = split.take(slice(0, 1))
     result["flops per image"] = {
         "backbone and head": flops(lambda: infer(phi, images[:1])),
-        "Ours": flops(lambda: run(bench, METHODS["Ours"], knobs, one)),
+        **{name: flops(lambda name=name: reverse[name](one)) for name in reverse},
     }
     for name, variant in {"Baseline A": "baseline_a", "Baseline B": "baseline_b"}.items():
         model = bench.system(variant)
-        c = model.net.condition(one.f_I.to(model.mean), one.heat.to(model.mean))
+        c = model.condition(one.f_I.to(model.mean), one.heat.to(model.mean))
         result["flops per image"][name] = flops(lambda model=model, c=c: model(c))
     return result
 

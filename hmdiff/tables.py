@@ -6,6 +6,7 @@ method beat the mean pose, a linear lift of U, a single forward pass?) stand und
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,23 +16,27 @@ from . import paper, stats, typeset
 from .metrics import METRICS, PROTOCOLS
 from .paper import LABELS, LOWER, PaperTable
 from .params import Params
-from .stats import Bootstrap, Interval
-from .strata import KINDS
+from .stats import Interval
 from .typeset import Cell, Group, Section, Sheet
 
 SETS = {"threedpw": "3DPW-like", "human36m": "Human3.6M-like", "freihand": "FreiHAND-like"}
 SUBJECTS = {"threedpw": "body", "human36m": "body", "freihand": "hand"}
 SCEPTICS = ("Mean pose", "Linear lift of mean(U)", "Detected pose u_c", "Baseline A")
 IF_PRESENT = ("Mean of U", "Lift + Baseline A", "Ours (gamma as printed)")
+PLUS = "Ours+"  # closed_form.py
+PEERS = ("FastMETRO-style", "Pose2Mesh-style", "HMR-style")  # peers.py
 ABLATION = ("MPVE", "MPJPE", "PA_MPJPE")
-BROKEN_DOWN = (
-    *("Mean pose", "Linear lift of mean(U)", "Baseline A", "Image Feature", "Ours w/ u_c"),
-    *("Direct L2", "Ours"),
-)
-GAINS = ("Image Feature", "Baseline A", "Linear lift of mean(U)")  # that Ours is compared with
 SCEPTICS_NOTE = (
     "Sceptic's rows: what a diffusion model has to beat. Detected pose u_c and Mean of U are poses "
     "without a mesh. Ours (gamma as printed) takes the paper's gamma instead of the tuned one."
+)
+PLUS_NOTE = (
+    "Ours+ replaces the gradient by the alignment in closed form (hmdiff/closed_form.py); Lift + "
+    "Baseline A aligns Baseline A's mesh in the same way, without diffusion."
+)
+PEERS_NOTE = (
+    "Re-implemented rows are small networks in the manner of those systems (hmdiff/peers.py), "
+    "trained on the same frozen features, images and steps as Ours; not the published networks."
 )
 
 # (number, file stem, measured columns by studio set)
@@ -138,7 +143,13 @@ def accuracy_table(
     extra = [name for name in SCEPTICS if name not in {row.method for row in table.rows}]
     extra += [name for name in IF_PRESENT if any(data.has(d, name) for d in columns)]
     blank = (None,) * len(table.columns)
-    asked = tuple((name, (*blank, *cells(name, steps=False))) for name in extra)
+
+    def unpublished(names: Iterable[str], title: str, steps: bool = False) -> list[Section]:
+        found = tuple((name, (*blank, *cells(name, steps))) for name in names)
+        return [Section(found, title)] if found else []
+
+    peers = [name for name in PEERS if number < 3 and any(data.has(d, name) for d in columns)]
+    plus = [PLUS] if any(data.has(d, PLUS) for d in columns) else []
     sets = ", ".join(SETS[dataset] for dataset in columns)
     return Sheet(
         stem=stem,
@@ -147,10 +158,17 @@ def accuracy_table(
             *published_groups(table),
             *(group(f"*synthetic* {SETS[d]}", metrics) for d, metrics in columns.items()),
         ),
-        sections=(Section(rows), Section(asked, "Sceptic's rows (not in the paper)")),
+        sections=(
+            Section(rows),
+            *unpublished(peers, "Re-implemented, same features (not in the paper)"),
+            *unpublished(plus, "Beyond the paper", steps=True),
+            *unpublished(extra, "Sceptic's rows (not in the paper)"),
+        ),
         notes=(
             *notes(tuple(columns), data),
             SCEPTICS_NOTE,
+            *([PEERS_NOTE] if peers else []),
+            *([PLUS_NOTE] if plus else []),
             *divergence_note(tuple(columns), data),
             *steps_note(number, data.params),
         ),
@@ -162,9 +180,9 @@ def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
     """Table 6: MPJPE and frames per second; `speed` maps a subject to `measure_speed`'s result."""
     table = paper.table(6)
 
-    def cells(dataset: str) -> tuple[Cell, ...]:
-        one, batched = frames_per_second(speed.get(SUBJECTS[dataset], {}))
-        return data.get(dataset, "Ours", "MPJPE"), one, batched
+    def cells(dataset: str, method: str = "Ours") -> tuple[Cell, ...]:
+        fps = frames_per_second(speed.get(SUBJECTS[dataset], {}), method)
+        return data.get(dataset, method, "MPJPE"), *fps
 
     peer, ours = table.rows
     rows = (
@@ -172,21 +190,26 @@ def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
         (ours.label, (*ours.values, *cells("human36m"))),
         ("Ours, hand (FreiHAND-like)", (None, None, *cells("freihand"))),
     )
+    plus = (
+        (PLUS, (None, None, *cells("human36m", PLUS))),
+        (f"{PLUS}, hand (FreiHAND-like)", (None, None, *cells("freihand", PLUS))),
+    )
     names = ("MPJPE ↓", "FPS, one image ↑", "FPS, batch ↑")
     datasets = ("human36m", "freihand")
     return Sheet(
         stem="table6",
         title=f"Table 6. {table.title} (measured: Human3.6M-like, *synthetic*)",
         groups=(*published_groups(table), Group("*synthetic* Human3.6M-like", names, (1, 1, 1))),
-        sections=(Section(rows),),
+        sections=(Section(rows), Section(plus, "Beyond the paper")),
         notes=(*notes(datasets, data), *speed_notes(speed)),
         facts=facts(datasets, data),
     )
 
 
-def frames_per_second(values: dict) -> tuple[float | None, float | None]:
+def frames_per_second(values: dict, method: str) -> tuple[float | None, float | None]:
     """FPS at batch 1 and at the largest batch timed; None where a subject was not timed."""
-    fps = {int(k.split()[1]): v["fps"] for k, v in values.items() if k.startswith("batch ")}
+    batches = {int(k.split()[1]): v["fps"] for k, v in values.items() if k.startswith("batch ")}
+    fps = {batch: value[method] for batch, value in batches.items()}
     return fps.get(1), fps[max(fps)] if fps else None
 
 
@@ -284,73 +307,6 @@ def write_tables(
 ) -> list[Sheet]:
     """Write table1 to table6 and table{3,4,5}_{human36m,hand} as CSV, Markdown and LaTeX."""
     sheets = build_tables(errors, speed, params)
-    for sheet in sheets:
-        typeset.write_sheet(sheet, Path(out))
-    return sheets
-
-
-def strata_table(dataset: str, errors: pd.DataFrame, strata: pd.DataFrame, params: Params) -> Sheet:
-    """Where a method is good: MPJPE of one studio set's images, stratum by stratum.
-
-    Args:
-        strata: image, dataset and the kinds of `strata.KINDS`; a kind that is NaN is left out.
-    """
-    rows = errors[errors["dataset"] == dataset]
-    wide = stats.by_image(rows, "MPJPE").dropna(axis="columns")
-    strata = strata[strata["dataset"] == dataset].set_index("image").loc[wide.index]
-    found: dict[str, dict[str, Bootstrap]] = {}
-    for kind, names in KINDS.items():
-        parts = {name: wide[strata[kind] == name] for name in names}
-        found[kind] = {
-            f"{name} ({len(part)})": stats.resample(
-                part, params.stats.bootstrap, params.stats.level
-            )
-            for name, part in parts.items()
-            if len(part) > 1
-        }
-    found = {kind: parts for kind, parts in found.items() if parts}
-    columns = [part for parts in found.values() for part in parts.values()]
-    gains = [name for name in GAINS if name in wide]
-    return Sheet(
-        stem=f"strata_{dataset}",
-        title=f"MPJPE by stratum ({SETS[dataset]}, *synthetic*)",
-        groups=tuple(
-            Group(f"*synthetic* {kind}", tuple(parts), (1,) * len(parts))
-            for kind, parts in found.items()
-        ),
-        sections=(
-            Section(
-                tuple(
-                    (name, tuple(part.interval(name) for part in columns))
-                    for name in BROKEN_DOWN
-                    if name in wide
-                )
-            ),
-            Section(
-                tuple(
-                    (f"{name} - Ours", tuple(part.difference(name, "Ours") for part in columns))
-                    for name in gains
-                ),
-                "Paired differences; positive where Ours is better",
-            ),
-        ),
-        notes=(
-            "mm; in brackets the number of images and the bootstrap interval. Truncated: over 5% "
-            "of the vertices outside the frame; occluded: over 10% of the person hidden by "
-            "something. Facing: the turn of the hips. U: thirds of the images by U's mean spread.",
-            "Strata of few images have wide intervals: what they cannot tell apart they leave "
-            "open.",
-        ),
-        facts=facts((dataset,), Measured(errors, params, {})),
-    )
-
-
-def write_strata(
-    errors: pd.DataFrame, strata: pd.DataFrame, params: Params, out: str | Path
-) -> list[Sheet]:
-    """Write strata_{dataset} for each studio set that `strata` describes, in three forms."""
-    present = [dataset for dataset in SETS if (strata["dataset"] == dataset).any()]
-    sheets = [strata_table(dataset, errors, strata, params) for dataset in present]
     for sheet in sheets:
         typeset.write_sheet(sheet, Path(out))
     return sheets

@@ -145,3 +145,38 @@ def test_divergence_is_reported_and_leaves_finite_meshes(problem):
     )
     assert samples.diverged.all()
     assert torch.isfinite(samples.h_0).all()
+
+
+def test_with_g_held_constant_the_gradient_is_that_of_eq_7_alone(problem):
+    f, mean, u = problem
+    g, k = gaussian_denoiser(mean, 0.5), 20
+    h_k = torch.randn(B, V, 3, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    s = g(h_k, k).detach()
+    gap(u, f @ estimate_h0(h_k, s, ALPHA[k])).sum().backward()
+    h0_hat = estimate_h0(h_k, s, ALPHA[k]).detach()
+    torch.testing.assert_close(direct_gradient(f, u, h0_hat) / ALPHA[k].sqrt(), h_k.grad)
+
+    # One step from k to 0: the sample is h0_hat less gamma times that gradient.
+    def from_k(gamma: float) -> torch.Tensor:
+        guidance = Guidance("h0_hat, g constant", gamma, 0.0)
+        generator, start = torch.Generator().manual_seed(0), mean.expand(B, -1, -1)
+        return sample(g, f, u, ALPHA, 1, guidance, generator, h_start=start, k_start=k).h_0
+
+    plain = from_k(0.0)
+    step = direct_gradient(f, u, plain) / ALPHA[k].sqrt()
+    torch.testing.assert_close(from_k(0.01), plain - 0.01 * step)
+
+
+def test_the_relative_gap_can_be_taken_relative_to_h_K(problem):
+    f, mean, u = problem
+    g = gaussian_denoiser(mean, 0.5)
+    runs = [
+        sample(
+            g, f, u, ALPHA, 10, Guidance("h0_hat", 0.01, 0.0, D_K), torch.Generator().manual_seed(0)
+        )
+        for D_K in ("h0_hat", "h_K")
+    ]
+    torch.testing.assert_close(runs[0].h_0, runs[1].h_0)  # with r = 0 it steers nothing
+    h_K = torch.randn(B, V, 3, generator=torch.Generator().manual_seed(0))
+    ratio = gap(u, f @ h_K) / gap(u, f @ estimate_h0(h_K, g(h_K, K), ALPHA[K]))
+    torch.testing.assert_close(runs[0].R / runs[1].R, ratio.expand(10, B))

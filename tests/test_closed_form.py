@@ -1,0 +1,65 @@
+"""Ours+ against closed forms: least squares, the moments of its poses, exact alignment."""
+
+import numpy as np
+import pytest
+import torch
+from test_train import bench, mesh, params, split  # noqa: F401  (fixtures)
+
+from hmdiff import closed_form
+from hmdiff.closed_form import NAME, align, fit_gain, fit_gains, poses, sample_plus
+from hmdiff.evaluate import default_knobs
+
+
+def test_the_gain_is_the_best_linear_map_from_the_gap_to_what_is_missed(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    V, J, n = 7, 3, 400
+    f = torch.softmax(torch.randn(J, V, generator=generator), dim=1)
+    h_0, h0_hat = (torch.randn(n, V, 3, generator=generator) for _ in range(2))
+    u = f @ h_0 + 0.3 * torch.randn(n, J, 3, generator=generator)
+    monkeypatch.setattr(closed_form, "PENALTY", 1e-9)
+    gain = fit_gain(h_0, h0_hat, u, f)
+    gap, missed = (u - f @ h0_hat).flatten(1), (h_0 - h0_hat).flatten(1)
+    best = np.linalg.lstsq(gap.numpy(), missed.numpy(), rcond=None)[0]
+    np.testing.assert_allclose(gain.numpy(), best, atol=1e-4)
+    aligned = align(h0_hat, u, f, gain)
+    assert (aligned - h_0).square().mean() < (h0_hat - h_0).square().mean()
+
+
+def test_with_exact_poses_the_aligned_mesh_has_them():
+    # Meshes of as few dimensions as there are coordinates of joints: U then says everything.
+    generator = torch.Generator().manual_seed(1)
+    V, J, n = 9, 2, 200
+    f = torch.softmax(torch.randn(J, V, generator=generator), dim=1)
+    basis = torch.randn(3 * J, 3 * V, generator=generator)
+    h_0 = (torch.randn(n, 3 * J, generator=generator) @ basis).unflatten(1, (V, 3))
+    prior = torch.zeros_like(h_0)
+    gain = fit_gain(h_0, prior, f @ h_0, f)
+    torch.testing.assert_close(f @ align(prior, f @ h_0, f, gain), f @ h_0, rtol=0.05, atol=0.15)
+
+
+@pytest.mark.parametrize("n", [1, 2, 25])
+def test_the_poses_of_an_image_have_the_mean_and_the_spread_of_U(split, n):  # noqa: F811
+    u = poses(split.U, n, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(u.mean(dim=1), split.U.mean(), rtol=0, atol=1e-5)
+    if n == 25:
+        spread = u.var(dim=1, correction=0).mean()
+        assert float(spread) == pytest.approx(float(split.U.variance().mean()), rel=0.06)
+
+
+def test_its_samples_are_the_same_again_and_do_not_depend_on_the_batch(bench, split):  # noqa: F811
+    knobs = default_knobs(bench.params)
+    gains = fit_gains(bench, split, knobs.steps)
+    assert len(gains) == knobs.steps and all(gain.isfinite().all() for gain in gains)
+    a, b = (sample_plus(bench, knobs, split, gains, seed=3) for _ in range(2))
+    assert torch.equal(a, b)
+    assert a.shape == (len(split), knobs.hypotheses, *split.h_0.shape[1:])
+    assert not torch.equal(a[:, 0], a[:, 1])
+
+
+def test_it_is_tuned_over_its_steps_and_evaluated_beside_the_sceptics_version(bench, split):  # noqa: F811
+    frame, knobs = closed_form.sweep_plus(bench, split, split)
+    assert set(frame["value"]) == set(bench.params.tune.plus_steps)
+    best = frame.groupby("value")["MPVE"].mean().idxmin()
+    assert knobs["steps"] == best and set(frame["method"]) == {NAME}
+    lifted = closed_form.evaluate_lift_of_baseline(bench, split, split)
+    assert len(lifted) == len(split) and lifted["MPVE"].notna().all()
