@@ -60,7 +60,7 @@ METHODS = {
     "Ours w/ H_U": Method("image", "Ours w/ H_U", start="H_U"),
     "Direct L2": Method("image", "Direct L2", at="h_k"),
     "Ours w/ u_c": Method("image", "Ours", at="h0_hat", prior="u_c"),
-    "Ours w/o AS": Method("image", "Ours w/o AS", at="h0_hat", strategy=False),
+    "Ours w/o AS": Method("image", "Ours", at="h0_hat", strategy=False),
     "Ours": Method("image", "Ours", at="h0_hat"),
 }
 # Ours, with one thing that the paper leaves open read in another way.
@@ -303,7 +303,6 @@ def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, dict]]:
     tune, base = bench.params.tune, default_knobs(bench.params)
     grids = {
         "Ours": {"gamma": tune.gamma, "steps": tune.steps},
-        "Ours w/o AS": {"gamma": tune.gamma, "steps": tune.steps},
         "Direct L2": {"gamma": tune.direct_gamma, "steps": tune.steps},
         "Ours w/ H_U": {"k_start": tune.start_step, "steps": tune.steps},
         "Image Feature": {"steps": tune.steps},

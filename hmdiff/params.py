@@ -105,6 +105,24 @@ class Tune(Block):
     plus_steps: tuple[Positive, ...]
 
 
+class Peers(Block):
+    lr: Annotated[tuple[Length, ...], Field(min_length=1)]
+
+
+class Hypotheses(Block):
+    images: Positive
+    N: Annotated[int, Field(ge=2)]
+    sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def sizes_are_drawn(self) -> "Hypotheses":
+        """The first M hypotheses are among the N."""
+        if max(self.sizes) > self.N:
+            raise ValueError(f"sizes up to {max(self.sizes)} asked for, but N is {self.N}")
+        return self
+
+
 class Readings(Block):
     images: Positive
     train: tuple[Literal["epsilon", "h0", "literal", "alpha"], ...]
@@ -127,6 +145,8 @@ class Params(Block):
     g: Denoiser
     sampler: Sampler
     tune: Tune
+    peers: Peers
+    hypotheses: Hypotheses
     readings: Readings
     stats: Stats
     photo: dict[str, tuple[int, int, Positive, Positive]]

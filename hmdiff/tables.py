@@ -7,7 +7,7 @@ method beat the mean pose, a linear lift of U, a single forward pass?) stand und
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -56,6 +56,7 @@ class Measured:
     errors: pd.DataFrame
     params: Params
     cells: dict[tuple[str, str, str], Interval]  # (dataset, method, metric)
+    costs: dict[str, dict[str, dict]] = field(default_factory=dict)  # by subject and method
 
     def get(self, dataset: str, method: str | None, metric: str) -> Cell:
         """The interval of a method's metric, or None where it was not evaluated."""
@@ -68,7 +69,9 @@ class Measured:
         return (dataset, method, "MPJPE") in self.cells
 
 
-def measure(errors: pd.DataFrame, params: Params) -> Measured:
+def measure(
+    errors: pd.DataFrame, params: Params, costs: dict[str, dict[str, dict]] | None = None
+) -> Measured:
     """Means and intervals of every dataset, method and metric of an errors frame.
 
     Raises:
@@ -82,7 +85,7 @@ def measure(errors: pd.DataFrame, params: Params) -> Measured:
             wide = stats.by_image(rows, metric)
             found = stats.resample(wide, params.stats.bootstrap, params.stats.level)
             cells |= {(dataset, method, metric): found.interval(method) for method in wide}
-    return Measured(errors, params, cells)
+    return Measured(errors, params, cells, costs or {})
 
 
 def chosen_steps(errors: pd.DataFrame, dataset: str, method: str | None) -> dict[int, int]:
@@ -167,13 +170,26 @@ def accuracy_table(
         notes=(
             *notes(tuple(columns), data),
             SCEPTICS_NOTE,
-            *([PEERS_NOTE] if peers else []),
+            *(peers_notes(tuple(columns), data) if peers else []),
             *([PLUS_NOTE] if plus else []),
             *divergence_note(tuple(columns), data),
             *steps_note(number, data.params),
         ),
         facts=facts(tuple(columns), data),
     )
+
+
+def peers_notes(datasets: tuple[str, ...], data: Measured) -> list[str]:
+    """What the re-implemented rows are, and what each costs."""
+    found = [PEERS_NOTE]
+    for subject in dict.fromkeys(SUBJECTS[dataset] for dataset in datasets):
+        sizes = [
+            f"{name} {cost['parameters'] / 1e6:.2f} M, {cost['flops per image'] / 1e9:.2f}"
+            for name, cost in data.costs.get(subject, {}).items()
+        ]
+        if sizes:
+            found.append(f"Parameters; GFLOPs from features to coarse mesh: {'; '.join(sizes)}.")
+    return found
 
 
 def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
@@ -295,18 +311,29 @@ def steps_note(number: int, params: Params) -> list[str]:
     return [note] if number == 4 else []
 
 
-def build_tables(errors: pd.DataFrame, speed: dict[str, dict], params: Params) -> list[Sheet]:
+def build_tables(
+    errors: pd.DataFrame, speed: dict[str, dict], costs: dict[str, dict[str, dict]], params: Params
+) -> list[Sheet]:
     """All tables as sheets, in the order of the paper, then the extra studio sets."""
-    data = measure(errors, params)
+    data = measure(errors, params, costs)
     sheets = [accuracy_table(*entry, data) for entry in ACCURACY]
     return sorted([*sheets, speed_table(speed, data)], key=lambda s: ("_" in s.stem, s.stem))
 
 
 def write_tables(
-    errors: pd.DataFrame, speed: dict[str, dict], params: Params, out: str | Path
+    errors: pd.DataFrame,
+    speed: dict[str, dict],
+    costs: dict[str, dict[str, dict]],
+    params: Params,
+    out: str | Path,
 ) -> list[Sheet]:
-    """Write table1 to table6 and table{3,4,5}_{human36m,hand} as CSV, Markdown and LaTeX."""
-    sheets = build_tables(errors, speed, params)
+    """Write table1 to table6 and table{3,4,5}_{human36m,hand} as CSV, Markdown and LaTeX.
+
+    Args:
+        speed: `speed.measure_speed` by subject.
+        costs: by subject and re-implemented system: parameters, flops per image.
+    """
+    sheets = build_tables(errors, speed, costs, params)
     for sheet in sheets:
         typeset.write_sheet(sheet, Path(out))
     return sheets

@@ -50,7 +50,7 @@ def errors_frame(seeds=(0,), images: int = 12, systems=SYSTEMS) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def sheets() -> dict[str, typeset.Sheet]:
-    return {s.stem: s for s in tables.build_tables(errors_frame(), SPEED, SETTINGS)}
+    return {s.stem: s for s in tables.build_tables(errors_frame(), SPEED, {}, SETTINGS)}
 
 
 def row(sheet: typeset.Sheet, label: str) -> dict:
@@ -108,21 +108,21 @@ def test_sceptics_stand_under_tables_1_to_5_and_publish_nothing(sheets) -> None:
 
 def test_a_system_that_was_not_evaluated_is_a_dash_and_not_dropped() -> None:
     some = errors_frame(systems=("Ours", "Baseline A"))
-    built = {s.stem: s for s in tables.build_tables(some, {}, SETTINGS)}
+    built = {s.stem: s for s in tables.build_tables(some, {}, {}, SETTINGS)}
     cells = row(built["table3"], "Baseline B")
     assert cells["paper, 3DPW", "MPVE ↓"] == 97.1
     assert cells["*synthetic* 3DPW-like", "MPVE ↓"] is None
     assert "| Baseline B | 97.1 | 85.9 | 52.7 | — | — | — |" in typeset.markdown(built["table3"])
     assert "| Mean pose | — |" in typeset.markdown(built["table3"])
     only_body = some[some["subject"] == "body"]
-    hand = {s.stem: s for s in tables.build_tables(only_body, {}, SETTINGS)}["table3_hand"]
+    hand = {s.stem: s for s in tables.build_tables(only_body, {}, {}, SETTINGS)}["table3_hand"]
     assert "| Ours | 82.4 | 72.7 | 44.5 | — | — | — |" in typeset.markdown(hand)
 
 
 def test_rows_beyond_the_sceptics_appear_only_when_evaluated(sheets) -> None:
     assert "gamma as printed" not in typeset.markdown(sheets["table5"]).split("\n- ")[0]
     more = errors_frame(systems=("Ours", "Ours (gamma as printed)"))
-    built = {s.stem: s for s in tables.build_tables(more, {}, SETTINGS)}
+    built = {s.stem: s for s in tables.build_tables(more, {}, {}, SETTINGS)}
     assert "| Ours (gamma as printed) | —" in typeset.markdown(built["table5"])
 
 
@@ -132,12 +132,12 @@ def test_steps_needed_come_from_the_tuned_steps(sheets) -> None:
     assert row(sheets["table4"], "Both Features")[steps] == 10
     errors = errors_frame(seeds=(0, 1))
     errors.loc[(errors["method"] == "Ours") & (errors["seed"] == 1), "steps"] = 20
-    built = {s.stem: s for s in tables.build_tables(errors, {}, SETTINGS)}
+    built = {s.stem: s for s in tables.build_tables(errors, {}, {}, SETTINGS)}
     assert row(built["table4"], "Ours (with DAT)")[steps] == "5, 20"
 
 
 def test_notes_name_profile_images_seeds_protocol_and_synthetic() -> None:
-    built = {s.stem: s for s in tables.build_tables(errors_frame((0, 3)), SPEED, SETTINGS)}
+    built = {s.stem: s for s in tables.build_tables(errors_frame((0, 3)), SPEED, {}, SETTINGS)}
     text = " ".join(built["table2"].notes)
     for part in ("*synthetic*", "`default`", "FreiHAND-like 12 test images, seeds 0, 3"):
         assert part in text
@@ -154,7 +154,7 @@ def test_one_seed_says_that_trainings_are_not_covered(sheets) -> None:
 def test_diverged_chains_are_reported() -> None:
     errors = errors_frame(systems=("Ours", "Direct L2"))
     errors["diverged"] = np.where(errors["method"] == "Direct L2", 0.25, 0.0)
-    built = {s.stem: s for s in tables.build_tables(errors, {}, SETTINGS)}
+    built = {s.stem: s for s in tables.build_tables(errors, {}, {}, SETTINGS)}
     note = "Diverged chains, stopped by the sampler: Direct L2 25.0%."
     assert note in built["table5"].notes
 
@@ -170,7 +170,7 @@ def test_table_6_takes_speed_at_batch_1_and_at_the_largest_batch(sheets) -> None
 
 
 def test_files_are_written_in_three_forms_and_the_csv_gives_the_numbers_back(tmp_path) -> None:
-    tables.write_tables(errors_frame(), SPEED, SETTINGS, tmp_path)
+    tables.write_tables(errors_frame(), SPEED, {}, SETTINGS, tmp_path)
     assert len(list(tmp_path.iterdir())) == 36
     frame = pd.read_csv(tmp_path / "table1.csv")
     ours = frame[frame["Method"] == "Ours"].iloc[0]
@@ -259,3 +259,19 @@ def test_metrics_summary_leaves_out_what_diverged() -> None:
     errors = errors_frame(systems=("Ours",))
     errors.loc[0, "MPVE"] = np.nan
     assert "MPVE" not in tables.metrics_summary(errors)["body"]["threedpw"]["Ours"]
+
+
+def test_peers_stand_in_tables_1_and_2_with_their_costs_and_ours_plus_everywhere() -> None:
+    systems = (*SYSTEMS, *tables.PEERS, tables.PLUS)
+    costs = {"body": {"HMR-style": {"parameters": 487_000, "flops per image": 4e6}}}
+    built = tables.build_tables(errors_frame(systems=systems), SPEED, costs, SETTINGS)
+    for sheet in built:
+        titles = [section.title for section in sheet.sections]
+        assert any(title.startswith("Beyond") for title in titles)
+        peers = any(title.startswith("Re-implemented") for title in titles)
+        assert peers == (sheet.stem in ("table1", "table2"))
+        assert any("HMR-style 0.49 M, 0.00" in note for note in sheet.notes) == (
+            sheet.stem == "table1"
+        )
+    fps = row(next(s for s in built if s.stem == "table6"), "Ours+")
+    assert fps["*synthetic* Human3.6M-like", "FPS, batch ↑"] == 50.25
