@@ -22,13 +22,15 @@ from .typeset import Cell, Group, Section, Sheet
 SETS = {"threedpw": "3DPW-like", "human36m": "Human3.6M-like", "freihand": "FreiHAND-like"}
 SUBJECTS = {"threedpw": "body", "human36m": "body", "freihand": "hand"}
 SCEPTICS = ("Mean pose", "Linear lift of mean(U)", "Detected pose u_c", "Baseline A")
-IF_PRESENT = ("Mean of U", "Lift + Baseline A", "Ours (gamma as printed)")
+ORACLE = "Lift of the true joints"  # closed_form.py
+IF_PRESENT = ("Mean of U", "Lift + Baseline A", "Ours (gamma as printed)", ORACLE)
 PLUS = "Ours+"  # closed_form.py
 PEERS = ("FastMETRO-style", "Pose2Mesh-style", "HMR-style")  # peers.py
 ABLATION = ("MPVE", "MPJPE", "PA_MPJPE")
 SCEPTICS_NOTE = (
     "Sceptic's rows: what a diffusion model has to beat. Detected pose u_c and Mean of U are poses "
-    "without a mesh. Ours (gamma as printed) takes the paper's gamma instead of the tuned one."
+    "without a mesh. Ours (gamma as printed) takes the paper's gamma instead of the tuned one. "
+    "Lift of the true joints is an oracle: what the best linear map makes of faultless joints."
 )
 PLUS_NOTE = (
     "Ours+ replaces the gradient by the alignment in closed form (hmdiff/closed_form.py); Lift + "

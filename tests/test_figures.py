@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 import trimesh
+from frames import errors_frame
 from PIL import Image
 
 from hmdiff import figures, report
 from hmdiff.canvas import LIMIT_BYTES
+from hmdiff.metrics import METRICS
 from hmdiff.photo import Recovery, assumed_camera
 from hmdiff.viewer import dress
 
@@ -124,11 +126,19 @@ def test_loss_curves_tell_what_still_falls(tmp_path):
     assert "all have levelled off" in settled
 
 
-def test_reliability_of_a_spread_that_ranks_as_the_error_does(tmp_path):
-    spread = np.linspace(10, 30, 50)
-    finding = figures.reliability(spread, 2 * spread, tmp_path / "r.png")
-    assert "Errors are 2.0 times" in finding
-    assert "correlation 1.00" in finding
+def test_differences_say_whom_ours_beats_and_who_beats_it(tmp_path):
+    def values(dataset, method, key):
+        hard = 100 + 10 * np.random.default_rng(0).standard_normal(30)
+        offset = {"Ours": 0, "Baseline A": 8, "Ours+": -8, "Direct L2": 0}[method]
+        own = np.random.default_rng(key[1]).standard_normal(30)
+        return dict.fromkeys(METRICS, hard + offset + own)
+
+    names = ("Ours", "Baseline A", "Ours+", "Direct L2")
+    errors = errors_frame(values, names, {}, (0, 1), 30)
+    finding = figures.differences(errors[errors["subject"] == "body"], tmp_path / "d.png")
+    assert finding == (
+        "Ours is surely better than 1 of 3 systems on every set; on some set Ours+ beats it"
+    )
 
 
 def test_calibration_reads_its_finding_off_the_curves(tmp_path):
