@@ -176,3 +176,14 @@ def test_two_runs_write_the_same_bytes(tmp_path) -> None:
         claims.write_claims(errors_frame(), SETTINGS, tmp_path / name)
     for name in ("claims.md", "claims.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_trainings_that_agree_are_counted() -> None:
+    errors = errors_frame((0, 1, 2))
+    turned = (errors["seed"] == 2) & (errors["method"] == "Baseline A")
+    errors.loc[turned, "MPVE"] -= 40  # below Ours in one training of three
+    sheet = judged(errors)
+    row = sheet[(sheet["table"] == 3) & (sheet["metric"] == "MPVE") & (sheet["kind"] == "ours")]
+    seeds = row.set_index(["worse", "set"])["seeds"]
+    assert seeds["Baseline A", "3DPW-like"] == "2 of 3"
+    assert seeds["Baseline B", "3DPW-like"] == "3 of 3"
