@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .diffusion import ddim_step, estimate_h0, noise_from_h0, timesteps
-from .evaluate import CHAINS, Bench, Knobs, default_knobs, measure, one_pass, rows
+from .evaluate import CHAINS, Bench, Knobs, default_knobs, fewest_steps, measure, one_pass, rows
 from .linear import ridge
 from .pose import PoseDistribution
 from .sampler import standard_noise
@@ -131,7 +131,7 @@ def sweep_plus(bench: Bench, split: Split, g_split: Split) -> tuple[pd.DataFrame
     for steps in tqdm(bench.params.tune.plus_steps, desc=f"{bench.subject} {NAME} {bench.seed}"):
         frame = evaluate_plus(bench, replace(knobs, steps=steps), split, g_split)
         frames[steps] = frame.assign(knob="steps", value=float(steps))
-    best = min(frames, key=lambda steps: frames[steps]["MPVE"].mean())
+    best = fewest_steps({steps: frame["MPVE"].mean() for steps, frame in frames.items()})
     return pd.concat(frames.values(), ignore_index=True), vars(replace(knobs, steps=best))
 
 

@@ -58,8 +58,9 @@ def test_its_samples_are_the_same_again_and_do_not_depend_on_the_batch(bench, sp
 def test_it_is_tuned_over_its_steps_and_evaluated_beside_the_sceptics_version(bench, split):  # noqa: F811
     frame, knobs = closed_form.sweep_plus(bench, split, split)
     assert set(frame["value"]) == set(bench.params.tune.plus_steps)
-    best = frame.groupby("value")["MPVE"].mean().idxmin()
-    assert knobs["steps"] == best and set(frame["method"]) == {NAME}
+    means = frame.groupby("value")["MPVE"].mean()
+    assert knobs["steps"] == means[means <= 1.01 * means.min()].index.min()
+    assert set(frame["method"]) == {NAME}
     lifted = closed_form.evaluate_lift_of_baseline(bench, split, split)
     assert len(lifted) == len(split) and lifted["MPVE"].notna().all()
 

@@ -191,3 +191,16 @@ def test_the_target_is_the_noise_or_as_printed_the_step_to_the_mesh_before(
     before = torch.tensor([model.alpha[(model.alpha == a).nonzero().item() - 1] for a in alpha_k])
     step = diffuse(h_0, before, z) - diffuse(h_0, alpha_k, z)
     torch.testing.assert_close(target, step)
+
+
+@pytest.mark.parametrize(
+    ("errors", "steps"),
+    [
+        ({1: 100.0, 5: 99.5, 10: 99.4}, 1),
+        ({1: 101.0, 5: 99.5, 10: 99.4}, 5),
+        ({5: 90.0, 1: 99.0}, 5),
+        ({3: 1e6, 5: 1e6 + 90}, 3),
+    ],
+)
+def test_the_steps_needed_are_the_fewest_within_one_percent_of_the_best(errors, steps):
+    assert evaluate.fewest_steps(errors) == steps
