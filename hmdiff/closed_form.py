@@ -10,11 +10,13 @@ with one Gaussian joint noise it is a Kalman filter's update. The gain knows how
 trusted, joint by joint, so there is no gamma, no threshold and no gradient through g. It is fitted
 on the split that trains g, whose images phi has not seen.
 
-Each chain aligns with one pose of its own, u_i ~ U, so that its hypotheses show how unsure U is;
-the poses of an image are shifted to U's mean, which the centre of H_0 then follows exactly.
+Each chain aligns with one pose of its own, so that the hypotheses show how unsure U is: u_i ~ U,
+shifted to U's mean, which the centre of H_0 then follows exactly, and drawn in by one factor. For U
+takes its joints to be independent and is too unsure of itself; with the factor the spread of the
+hypotheses is as large as the error of their centre, in the mean over images that train g.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ from .splits import Split
 
 NAME = "Ours+"
 FITTED_ON = 1536  # images of the split that trains g
+WIDTH_ON, POSES = 192, 5  # images of it, and poses of each, for the width of the hypotheses
 PENALTY = 0.01  # of the ridge, in mean squares of the gap; 0.001 to 0.1 changed MPVE by under 1 mm
 TRUTH_PENALTY = 1e-6  # true joints carry no noise
 
@@ -50,26 +53,34 @@ def align(h0_hat: Tensor, u: Tensor, f: Tensor, gain: Tensor) -> Tensor:
     return h0_hat + ((u - f @ h0_hat).flatten(1) @ gain).unflatten(1, (-1, 3))
 
 
-def poses(U: PoseDistribution, n: int, generator: torch.Generator) -> Tensor:
-    """n poses u_i ~ U an image, (B, n, J, 3), shifted and widened to the mean and spread of U."""
+@dataclass(frozen=True)
+class Gains:
+    """What is fitted for Ours+: G_k of each step, (3J, 3V), and the poses' `width` (1: U's own)."""
+
+    G: list[Tensor]
+    width: float
+
+
+def poses(U: PoseDistribution, n: int, width: float, generator: torch.Generator) -> Tensor:
+    """n poses an image, (B, n, J, 3): drawn from U, with its mean and `width` times its spread."""
     mean = U.mean()[:, None]
     if n == 1:
         return mean
     u = U.sample(n, generator)
-    return mean + (u - u.mean(dim=1, keepdim=True)) * (n / (n - 1)) ** 0.5
+    return mean + (u - u.mean(dim=1, keepdim=True)) * (width * (n / (n - 1)) ** 0.5)
 
 
 @torch.no_grad()
 def reverse(
-    bench: Bench, part: Split, u: Tensor, steps: int, gains: list[Tensor], seed: int,
+    bench: Bench, part: Split, u: Tensor, steps: int, G: list[Tensor], seed: int,
     fit: bool = False,
 ) -> Tensor:  # fmt: skip
     """The aligned reverse process: samples h_0 (B * n, V, 3) of B images, one for each pose u.
 
     Args:
         u: B x n x J x 3.
-        gains: G_k of each step.
-        fit: whether to fit the gains, from the meshes of `part`, and append them to `gains`.
+        G: the gain of each step.
+        fit: whether to fit the gains, from the meshes of `part`, and append them to `G`.
     """
     g, f, n = bench.system("image"), bench.mesh.f, u.shape[1]
     generator = torch.Generator().manual_seed(seed)
@@ -88,32 +99,52 @@ def reverse(
         )
         h0_hat = estimate_h0(h_k, s, alpha[k])
         if fit:
-            gains.append(fit_gain(part.h_0.to(f), h0_hat, u, f))
-        h0_hat = align(h0_hat, u, f, gains[i])
+            G.append(fit_gain(part.h_0.to(f), h0_hat, u, f))
+        h0_hat = align(h0_hat, u, f, G[i])
         s = noise_from_h0(h_k, h0_hat, alpha[k])
         h_k = ddim_step(s, h0_hat, float(alpha[k_prev]), 0.0, torch.zeros_like(h_k))
     return h_k
 
 
-def fit_gains(bench: Bench, g_split: Split, steps: int) -> list[Tensor]:
-    """G_k of each step, fitted on the split that trains g along its own reverse process."""
-    rows = np.linspace(0, len(g_split) - 1, min(FITTED_ON, len(g_split))).astype(int)
-    part, gains = g_split.take(rows), []
-    reverse(bench, part, part.u_mean[:, None], steps, gains, bench.seed, fit=True)
-    return gains
+def fit_gains(bench: Bench, g_split: Split, steps: int) -> Gains:
+    """Fit Ours+ on the split that trains g, along its own reverse process."""
+    part, G = evenly(g_split, FITTED_ON), []
+    reverse(bench, part, part.u_mean[:, None], steps, G, bench.seed, fit=True)
+    return Gains(G, fit_width(bench, evenly(g_split, WIDTH_ON), steps, G))
 
 
-def sample_plus(
-    bench: Bench, knobs: Knobs, split: Split, gains: list[Tensor], seed: int = 0
-) -> Tensor:
+def evenly(split: Split, count: int) -> Split:
+    """At most `count` samples of a split, evenly spaced."""
+    return split.take(np.linspace(0, len(split) - 1, min(count, len(split))).astype(int))
+
+
+def fit_width(bench: Bench, part: Split, steps: int, G: list[Tensor]) -> float:
+    """The poses' width at which the hypotheses spread as far as their centre errs (RMS).
+
+    Their variance is that of the chains' own noise and, by the width squared, that of the poses.
+    The split that trains g keeps U's heatmaps pooled only, which is enough for its spread.
+    """
+    cube = bench.params.phi.cube_m[bench.subject] / part.scale_m
+    U = PoseDistribution(*part.heat.unflatten(1, (2, -1)).unbind(1), cube)
+
+    def hypotheses(width: float) -> Tensor:
+        u = poses(U, POSES, width, torch.Generator().manual_seed(bench.seed))
+        return reverse(bench, part, u, steps, G, bench.seed).cpu().unflatten(0, (-1, POSES))
+
+    noise, whole = (float(hypotheses(width).var(dim=1).mean()) for width in (0.0, 1.0))
+    error = float((hypotheses(0.0).mean(dim=1) - part.h_0).square().mean())
+    return (max(error - noise, 0.0) / (whole - noise)) ** 0.5
+
+
+def sample_plus(bench: Bench, knobs: Knobs, split: Split, gains: Gains, seed: int = 0) -> Tensor:
     """`knobs.hypotheses` coarse meshes for each image: (n, hypotheses, V, 3), in main memory."""
     n = knobs.hypotheses
     per_batch, parts = max(1, CHAINS // n), []
     for first in range(0, len(split), per_batch):
         part = split.take(slice(first, first + per_batch))
         batch_seed = seed * 1_000_003 + first
-        u = poses(part.U, n, torch.Generator().manual_seed(batch_seed))
-        parts.append(reverse(bench, part, u, knobs.steps, gains, batch_seed).cpu())
+        u = poses(part.U, n, gains.width, torch.Generator().manual_seed(batch_seed))
+        parts.append(reverse(bench, part, u, knobs.steps, gains.G, batch_seed).cpu())
     return torch.cat(parts).unflatten(0, (-1, n))
 
 

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from .closed_form import NAME, sample_plus
+from .closed_form import NAME, Gains, sample_plus
 from .device import synchronize
 from .evaluate import METHODS, Bench, Knobs, full_mesh_mm, run
 from .pose import PoseDistribution
@@ -57,7 +57,7 @@ def flops(work: Callable[[], object]) -> int:
 @torch.no_grad()
 def measure_speed(
     bench: Bench, phi: Phi, images: torch.Tensor, split: Split, knobs: dict[str, Knobs],
-    gains: list[torch.Tensor], repeats: int,
+    gains: Gains, repeats: int,
 ) -> dict:  # fmt: skip
     """Time the system's parts at batch 1 and at the batch of `images`.
 

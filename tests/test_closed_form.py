@@ -1,5 +1,7 @@
 """Ours+ against closed forms: least squares, the moments of its poses, exact alignment."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def test_with_exact_poses_the_aligned_mesh_has_them():
 
 @pytest.mark.parametrize("n", [1, 2, 25])
 def test_the_poses_of_an_image_have_the_mean_and_the_spread_of_U(split, n):  # noqa: F811
-    u = poses(split.U, n, torch.Generator().manual_seed(0))
+    u = poses(split.U, n, 1.0, torch.Generator().manual_seed(0))
     torch.testing.assert_close(u.mean(dim=1), split.U.mean(), rtol=0, atol=1e-5)
     if n == 25:
         spread = u.var(dim=1, correction=0).mean()
@@ -48,7 +50,7 @@ def test_the_poses_of_an_image_have_the_mean_and_the_spread_of_U(split, n):  # n
 def test_its_samples_are_the_same_again_and_do_not_depend_on_the_batch(bench, split):  # noqa: F811
     knobs = default_knobs(bench.params)
     gains = fit_gains(bench, split, knobs.steps)
-    assert len(gains) == knobs.steps and all(gain.isfinite().all() for gain in gains)
+    assert len(gains.G) == knobs.steps and all(gain.isfinite().all() for gain in gains.G)
     a, b = (sample_plus(bench, knobs, split, gains, seed=3) for _ in range(2))
     assert torch.equal(a, b)
     assert a.shape == (len(split), knobs.hypotheses, *split.h_0.shape[1:])
@@ -71,3 +73,15 @@ def test_the_oracle_lifts_the_true_joints(bench, split):  # noqa: F811
     h_0 = split.h_0.mean(0) + torch.zeros_like(split.h_0)
     mean = closed_form.measure(bench, h_0, split)["MPVE"]
     assert frame["MPVE"].mean() < 0.75 * mean.mean()
+
+
+def test_the_hypotheses_are_as_wide_as_their_centre_is_wrong(bench, split):  # noqa: F811
+    # One step from noise, and g untrained: the poses alone tell the chains apart.
+    knobs = replace(default_knobs(bench.params), hypotheses=100, steps=1)
+    gains = fit_gains(bench, split, knobs.steps)
+    h_0 = sample_plus(bench, knobs, split, gains)
+    spread = h_0.var(dim=1).sum(dim=-1).mean().sqrt()
+    error = (h_0.mean(dim=1) - split.h_0).square().sum(dim=-1).mean().sqrt()
+    assert float(spread / error) == pytest.approx(1, rel=0.15)
+    twice = sample_plus(bench, knobs, split, replace(gains, width=2 * gains.width))
+    torch.testing.assert_close(twice.mean(dim=1), h_0.mean(dim=1), rtol=0, atol=0.05)
