@@ -49,7 +49,7 @@ def denoiser(params: settings.Params, V: int = 431, J: int = 24) -> Iterator[str
     g = build("image", "body", params, V, J).eval().requires_grad_(False)
     d, s = params.diffusion, params.sampler
     alpha, f, n = make_alpha(d.K, d.schedule, d.beta), torch.full((J, V), 1 / V), s.hypotheses
-    u, c = torch.zeros(n, s.N, J, 3), g.net.condition(torch.zeros(n, 128, 49), None)
+    u, c = torch.zeros(n, s.N, J, 3), g.condition(torch.zeros(n, 128, 49), None)
 
     def noise(h_k: torch.Tensor, k: int, chains: torch.Tensor) -> torch.Tensor:
         return g(h_k, torch.full((len(h_k),), k), c[chains])

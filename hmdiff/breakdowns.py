@@ -12,7 +12,7 @@ from . import stats, typeset
 from .params import Params
 from .stats import Bootstrap
 from .strata import KINDS
-from .tables import ABLATION, PEERS, PLUS, SETS, Measured, facts
+from .tables import ABLATION, PEERS, PLUS, SETS, Measured, facts, present
 from .typeset import Group, Section, Sheet
 
 BROKEN_DOWN = (
@@ -82,11 +82,8 @@ def write_strata(
     errors: pd.DataFrame, strata: pd.DataFrame, params: Params, out: str | Path
 ) -> list[Sheet]:
     """Write strata_{dataset} for each studio set that `strata` describes, in three forms."""
-    present = [dataset for dataset in SETS if (strata["dataset"] == dataset).any()]
-    sheets = [strata_table(dataset, errors, strata, params) for dataset in present]
-    for sheet in sheets:
-        typeset.write_sheet(sheet, Path(out))
-    return sheets
+    sheets = [strata_table(dataset, errors, strata, params) for dataset in present(strata)]
+    return typeset.write_sheets(sheets, out)
 
 
 def readings_table(dataset: str, errors: pd.DataFrame, params: Params) -> Sheet:
@@ -96,12 +93,7 @@ def readings_table(dataset: str, errors: pd.DataFrame, params: Params) -> Sheet:
         errors: per-image errors of Ours and of the readings, as `readings.evaluate_readings`.
     """
     rows = errors[errors["dataset"] == dataset]
-    found = {
-        metric: stats.resample(
-            stats.by_image(rows, metric), params.stats.bootstrap, params.stats.level
-        )
-        for metric in ABLATION
-    }
+    found = {metric: stats.resample_metric(rows, metric, params.stats) for metric in ABLATION}
     names = list(dict.fromkeys(rows["method"]))
     settings = rows.groupby("method")[["gamma", "steps", "diverged"]].mean()
 
@@ -133,8 +125,5 @@ def readings_table(dataset: str, errors: pd.DataFrame, params: Params) -> Sheet:
 
 def write_readings(errors: pd.DataFrame, params: Params, out: str | Path) -> list[Sheet]:
     """Write readings_{dataset} for each studio set in the frame, in three forms."""
-    present = [dataset for dataset in SETS if (errors["dataset"] == dataset).any()]
-    sheets = [readings_table(dataset, errors, params) for dataset in present]
-    for sheet in sheets:
-        typeset.write_sheet(sheet, Path(out))
-    return sheets
+    sheets = [readings_table(dataset, errors, params) for dataset in present(errors)]
+    return typeset.write_sheets(sheets, out)

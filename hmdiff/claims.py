@@ -73,9 +73,7 @@ def resample_all(errors: pd.DataFrame, params: Params) -> Resampled:
     """Bootstrap every studio set in every metric of the claims, all methods on shared draws."""
     return {
         (dataset, metric): Evidence(
-            stats.resample(
-                stats.by_image(rows, metric), params.stats.bootstrap, params.stats.level
-            ),
+            stats.resample_metric(rows, metric, params.stats),
             rows.astype({metric: "float64"}).groupby(["seed", "method"])[metric].mean().unstack(),
         )
         for dataset, rows in errors.groupby("dataset", observed=True)
@@ -170,8 +168,8 @@ def rivals(row: dict) -> tuple[str, str]:
 def sceptics(resampled: Resampled, system: str) -> pd.DataFrame:
     """Ours or Ours+ against what needs no diffusion, the peers re-implemented here, and each other:
     no claims of the paper, judged by the same rule."""
-    rivals = [*SCEPTICS, *IF_PRESENT, *PEERS, "Ours", PLUS]
-    names = [name for name in rivals if name not in (system, ORACLE, "Ours (gamma as printed)")]
+    others = [*SCEPTICS, *IF_PRESENT, *PEERS, "Ours", PLUS]
+    names = [name for name in others if name not in (system, ORACLE, "Ours (gamma as printed)")]
     rows = [
         {"better": system, "set": SETS[dataset], "worse": name, "metric": metric, **found}
         for dataset in SETS

@@ -25,11 +25,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .diffusion import ddim_step, estimate_h0, noise_from_h0, timesteps
-from .evaluate import CHAINS, Bench, Knobs, default_knobs, fewest_steps, measure, one_pass, rows
+from .evaluate import CHAINS, Bench, Knobs, batches, default_knobs, fewest_steps, measure, rows
 from .linear import ridge
 from .pose import PoseDistribution
 from .sampler import standard_noise
 from .splits import Split
+from .train import predict
 
 NAME = "Ours+"
 FITTED_ON = 1536  # images of the split that trains g
@@ -84,7 +85,7 @@ def reverse(
     """
     g, f, n = bench.system("image"), bench.mesh.f, u.shape[1]
     generator = torch.Generator().manual_seed(seed)
-    h_k = standard_noise(u.new_empty(u[:, :, 0, 0].numel(), f.shape[1], 3), generator).to(f)
+    h_k = standard_noise(u.new_empty(len(u) * n, f.shape[1], 3), generator).to(f)
     u, alpha = u.flatten(0, 1).to(f), g.alpha
     c = g.condition(part.f_I.to(f), part.heat.to(f))
     image = torch.arange(len(part), device=f.device).repeat_interleave(n)
@@ -108,14 +109,9 @@ def reverse(
 
 def fit_gains(bench: Bench, g_split: Split, steps: int) -> Gains:
     """Fit Ours+ on the split that trains g, along its own reverse process."""
-    part, G = evenly(g_split, FITTED_ON), []
+    part, G = g_split.evenly(FITTED_ON), []
     reverse(bench, part, part.u_mean[:, None], steps, G, bench.seed, fit=True)
-    return Gains(G, fit_width(bench, evenly(g_split, WIDTH_ON), steps, G))
-
-
-def evenly(split: Split, count: int) -> Split:
-    """At most `count` samples of a split, evenly spaced."""
-    return split.take(np.linspace(0, len(split) - 1, min(count, len(split))).astype(int))
+    return Gains(G, fit_width(bench, g_split.evenly(WIDTH_ON), steps, G))
 
 
 def fit_width(bench: Bench, part: Split, steps: int, G: list[Tensor]) -> float:
@@ -131,18 +127,17 @@ def fit_width(bench: Bench, part: Split, steps: int, G: list[Tensor]) -> float:
         u = poses(U, POSES, width, torch.Generator().manual_seed(bench.seed))
         return reverse(bench, part, u, steps, G, bench.seed).cpu().unflatten(0, (-1, POSES))
 
-    noise, whole = (float(hypotheses(width).var(dim=1).mean()) for width in (0.0, 1.0))
-    error = float((hypotheses(0.0).mean(dim=1) - part.h_0).square().mean())
+    narrow, wide = hypotheses(0.0), hypotheses(1.0)
+    noise, whole = (float(h_0.var(dim=1).mean()) for h_0 in (narrow, wide))
+    error = float((narrow.mean(dim=1) - part.h_0).square().mean())
     return (max(error - noise, 0.0) / (whole - noise)) ** 0.5
 
 
 def sample_plus(bench: Bench, knobs: Knobs, split: Split, gains: Gains, seed: int = 0) -> Tensor:
     """`knobs.hypotheses` coarse meshes for each image: (n, hypotheses, V, 3), in main memory."""
     n = knobs.hypotheses
-    per_batch, parts = max(1, CHAINS // n), []
-    for first in range(0, len(split), per_batch):
-        part = split.take(slice(first, first + per_batch))
-        batch_seed = seed * 1_000_003 + first
+    parts = []
+    for part, batch_seed in batches(split, n, seed):
         u = poses(part.U, n, gains.width, torch.Generator().manual_seed(batch_seed))
         parts.append(reverse(bench, part, u, knobs.steps, gains.G, batch_seed).cpu())
     return torch.cat(parts).unflatten(0, (-1, n))
@@ -166,13 +161,12 @@ def sweep_plus(bench: Bench, split: Split, g_split: Split) -> tuple[pd.DataFrame
     return pd.concat(frames.values(), ignore_index=True), vars(replace(knobs, steps=best))
 
 
-@torch.no_grad()
 def evaluate_lift_of_baseline(bench: Bench, split: Split, g_split: Split) -> pd.DataFrame:
     """The sceptic's Ours+: Baseline A's mesh aligned with the mean of U, without any diffusion."""
     model, f = bench.system("baseline_a"), bench.mesh.f
-    h_0 = one_pass(bench, model, g_split)
+    h_0 = predict(model, g_split)
     gain = fit_gain(g_split.h_0.to(f), h_0, g_split.u_mean.to(f), f)
-    h_0 = align(one_pass(bench, model, split), split.u_mean.to(f), f, gain)
+    h_0 = align(predict(model, split), split.u_mean.to(f), f, gain)
     return rows(bench, "Lift + Baseline A", measure(bench, h_0, split), split, steps=1)
 
 

@@ -5,6 +5,7 @@ knobs that are tuned on validation (steps, gamma, r, start) come from `Knobs`, s
 code serves the sweeps and the final tables.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,7 @@ from .metrics import METRICS, PROTOCOLS, evaluate_joints, evaluate_meshes
 from .params import Params
 from .sampler import Guidance, Samples, sample
 from .splits import Split
-from .train import OnePass, load_system
+from .train import OnePass, load_system, predict
 
 CHAINS = 64  # chains that go through g at once: what fits the caches of a small machine
 
@@ -136,14 +137,11 @@ def run(bench: Bench, method: Method, knobs: Knobs, split: Split, seed: int = 0)
         Samples whose first dimension is n x hypotheses (R and active: steps x n x hypotheses).
     """
     g, f, n = bench.system(method.checkpoint), bench.mesh.f, knobs.hypotheses
-    per_batch = max(1, CHAINS // n)
     parts = []
-    for first in range(0, len(split), per_batch):
-        part = split.take(slice(first, first + per_batch))
-        # One generator a batch of images: its result does not depend on the other batches.
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + first)
+    for part, batch_seed in batches(split, n, seed):
+        generator = torch.Generator().manual_seed(batch_seed)
         u, h_start = targets(bench, method, knobs, part, generator)
-        c = g.net.condition(part.f_I.to(f.device), part.heat.to(f.device))
+        c = g.condition(part.f_I.to(f.device), part.heat.to(f.device))
         image = torch.arange(len(part), device=f.device).repeat_interleave(n)
 
         def denoise(h_k: Tensor, k: int, chains: Tensor, c=c, image=image) -> Tensor:
@@ -170,6 +168,14 @@ def run(bench: Bench, method: Method, knobs: Knobs, split: Split, seed: int = 0)
         torch.cat([p.active for p in parts], dim=1).unflatten(1, (-1, n)).cpu(),
         torch.cat([p.diverged for p in parts]).unflatten(0, (-1, n)).cpu(),
     )
+
+
+def batches(split: Split, hypotheses: int, seed: int) -> Iterator[tuple[Split, int]]:
+    """The images whose chains go through g at once, each batch with a seed of its own, so that its
+    result does not depend on the other batches."""
+    images = max(1, CHAINS // hypotheses)
+    for first in range(0, len(split), images):
+        yield split.take(slice(first, first + images)), seed * 1_000_003 + first
 
 
 def targets(
@@ -265,21 +271,9 @@ def evaluate_sceptics(bench: Bench, split: Split, mean: Tensor) -> pd.DataFrame:
     )
 
 
-@torch.no_grad()
-def one_pass(bench: Bench, model: OnePass, split: Split) -> Tensor:
-    """The coarse meshes (n, V, 3) of a system without diffusion, on the best device."""
-    device = bench.mesh.f.device
-    return torch.cat(
-        [
-            model(model.condition(part.f_I.to(device), part.heat.to(device)))
-            for part in (split.take(slice(i, i + CHAINS)) for i in range(0, len(split), CHAINS))
-        ]
-    )
-
-
 def evaluate_one_pass(bench: Bench, name: str, model: OnePass, split: Split) -> pd.DataFrame:
     """Per-image errors of a system without diffusion."""
-    h_0 = one_pass(bench, model, split)
+    h_0 = predict(model, split)
     return rows(bench, name, measure(bench, h_0, split), split, steps=1)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from . import stats, typeset
 from .metrics import PROTOCOLS
 from .params import Params
-from .tables import SETS, SUBJECTS
+from .tables import SETS, SUBJECTS, present
 from .typeset import Group, Section, Sheet
 
 # The kinds of `hypotheses.by_number`, as every report names them.
@@ -83,8 +83,5 @@ def notes(dataset: str, rows: pd.DataFrame, params: Params) -> tuple[str, ...]:
 
 def write_hypotheses(errors: pd.DataFrame, params: Params, out: str | Path) -> list[Sheet]:
     """Write hypotheses_{dataset} for each studio set in the frame, in three forms."""
-    present = [dataset for dataset in SETS if (errors["dataset"] == dataset).any()]
-    sheets = [hypotheses_table(dataset, errors, params) for dataset in present]
-    for sheet in sheets:
-        typeset.write_sheet(sheet, Path(out))
-    return sheets
+    sheets = [hypotheses_table(dataset, errors, params) for dataset in present(errors)]
+    return typeset.write_sheets(sheets, out)

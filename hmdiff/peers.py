@@ -30,7 +30,7 @@ from .device import best_device
 from .files import write_file
 from .params import Params
 from .splits import Split
-from .train import OnePass, digest, fit
+from .train import OnePass, digest, fit, predict
 
 # How the tables call them.
 PEERS = {
@@ -44,7 +44,6 @@ ITERATIONS = 3  # of HMR's feedback
 # alone would make the adjacency mask mean nothing.
 DECODER_LAYERS = 2
 GRAPH_BLOCKS = 2
-BATCH = 64  # images at once where nothing is trained
 
 
 def adjacency(edges: Tensor, V: int) -> Tensor:
@@ -381,12 +380,7 @@ def train_peer(
     return pd.read_csv(out / "history.csv")
 
 
-@torch.no_grad()
 def mpve_mm(model: OnePass, split: Split) -> float:
     """Mean distance of the predicted coarse vertices from the true ones, mm."""
-    device, errors = best_device(), []
-    for first in range(0, len(split), BATCH):
-        part = split.take(slice(first, first + BATCH))
-        h_0 = model(model.condition(part.f_I.to(device), part.heat.to(device))).cpu()
-        errors.append((h_0 - part.h_0).norm(dim=-1).mean(1))
-    return torch.cat(errors).mean().item() * 1000 * split.scale_m
+    errors = (predict(model, split).cpu() - split.h_0).norm(dim=-1).mean(1)
+    return errors.mean().item() * 1000 * split.scale_m

@@ -55,6 +55,11 @@ class Split:
             mesh=None if self.mesh is None else self.mesh[rows],
         )
 
+    def evenly(self, count: int) -> "Split":
+        """At most `count` of the samples, evenly spaced."""
+        rows = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int)
+        return self.take(rows)
+
 
 def load_split(subject: str, split: str, data: Path, cube_m: float) -> Split:
     """Read split `g`, `val` or `test` of a subject from data/prepared and data/features.

@@ -16,6 +16,7 @@ import pandas as pd
 from pyarrow import ArrowInvalid
 
 from .metrics import METRICS
+from .params import Stats
 
 KEYS = ["dataset", "image", "method", "seed"]
 COLUMNS = ("image", "dataset", "subject", "method", "seed", "steps", "hypotheses", *METRICS)
@@ -147,6 +148,11 @@ class Bootstrap:
 def resample(wide: pd.DataFrame, resamples: int, level: float) -> Bootstrap:
     """Bootstrap the rows (images) of a frame whose columns are methods."""
     return Bootstrap(wide, bootstrap_means(wide.to_numpy(dtype=np.float64), resamples), level)
+
+
+def resample_metric(errors: pd.DataFrame, metric: str, settings: Stats) -> Bootstrap:
+    """Bootstrap the images of one dataset in one metric; errors as in `by_image`."""
+    return resample(by_image(errors, metric), settings.bootstrap, settings.level)
 
 
 def spread_over_seeds(errors: pd.DataFrame, method: str, metric: str) -> float:

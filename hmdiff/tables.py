@@ -84,10 +84,14 @@ def measure(
         if dataset not in SETS:
             raise ValueError(f"errors: unknown dataset {dataset!r}; known are {', '.join(SETS)}")
         for metric in METRICS:
-            wide = stats.by_image(rows, metric)
-            found = stats.resample(wide, params.stats.bootstrap, params.stats.level)
-            cells |= {(dataset, method, metric): found.interval(method) for method in wide}
+            found = stats.resample_metric(rows, metric, params.stats)
+            cells |= {(dataset, method, metric): found.interval(method) for method in found.wide}
     return Measured(errors, params, cells, costs or {})
+
+
+def present(frame: pd.DataFrame) -> list[str]:
+    """The studio sets that a frame has rows of, in their order."""
+    return [dataset for dataset in SETS if (frame["dataset"] == dataset).any()]
 
 
 def chosen_steps(errors: pd.DataFrame, dataset: str, method: str | None) -> dict[int, int]:
@@ -338,10 +342,7 @@ def write_tables(
         speed: `speed.measure_speed` by subject.
         costs: by subject and re-implemented system: parameters, flops per image.
     """
-    sheets = build_tables(errors, speed, costs, params)
-    for sheet in sheets:
-        typeset.write_sheet(sheet, Path(out))
-    return sheets
+    return typeset.write_sheets(build_tables(errors, speed, costs, params), out)
 
 
 def metrics_summary(errors: pd.DataFrame) -> dict:

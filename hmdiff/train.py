@@ -69,6 +69,18 @@ class OnePass(Protocol):
     def __call__(self, c: Tensor) -> Tensor: ...
 
 
+@torch.no_grad()
+def predict(model: OnePass, split: Split, batch: int = 64) -> Tensor:
+    """The coarse meshes (n, V, 3) of a system without diffusion, on the best device."""
+    device = best_device()
+    return torch.cat(
+        [
+            model(model.condition(part.f_I.to(device), part.heat.to(device)))
+            for part in (split.take(slice(i, i + batch)) for i in range(0, len(split), batch))
+        ]
+    )
+
+
 def build(
     variant: str, subject: str, params: Params, V: int, J: int, mean: Tensor | None = None
 ) -> Denoiser | Baseline:

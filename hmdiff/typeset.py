@@ -194,6 +194,13 @@ def plain(text: str) -> str:
     return re.sub(r"[*`↓↑]", "", text).strip()
 
 
+def write_sheets(sheets: list[Sheet], out: str | Path) -> list[Sheet]:
+    """Write every sheet in its three forms into `out`; returns them."""
+    for sheet in sheets:
+        write_sheet(sheet, Path(out))
+    return sheets
+
+
 def write_sheet(sheet: Sheet, out: Path) -> None:
     """Write `<stem>.csv`, `.md` and `.tex` into `out`."""
     forms = {"csv": comma_separated, "md": markdown, "tex": latex}

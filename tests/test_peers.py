@@ -6,6 +6,7 @@ import pytest
 import torch
 from smplx.lbs import batch_rodrigues
 
+from hmdiff import closed_form, tables
 from hmdiff import params as hmdiff_params
 from hmdiff.checkpoint import load_weights
 from hmdiff.coarse import random_meshes
@@ -94,6 +95,12 @@ def test_a_peer_gives_a_mesh_an_image_whatever_its_batch_mates(name, peer, split
     assert h_0.shape == split.h_0.shape and h_0.isfinite().all()
     alone = model(model.condition(split.f_I[3:4], split.heat[3:4]))
     torch.testing.assert_close(h_0[3:4], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_the_tables_call_the_systems_what_their_makers_do():
+    # The tables read frames and import no network; so the names stand twice.
+    assert tuple(PEERS.values()) == tables.PEERS
+    assert closed_form.NAME == tables.PLUS
 
 
 @pytest.mark.parametrize("name", PEERS)
