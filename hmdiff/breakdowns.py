@@ -127,3 +127,40 @@ def write_readings(errors: pd.DataFrame, params: Params, out: str | Path) -> lis
     """Write readings_{dataset} for each studio set in the frame, in three forms."""
     sheets = [readings_table(dataset, errors, params) for dataset in present(errors)]
     return typeset.write_sheets(sheets, out)
+
+
+def search_table(subject: str, trials: pd.DataFrame, params: Params) -> Sheet:
+    """The search for settings of training: a row a system, a column a setting.
+
+    Args:
+        trials: method, setting, MPVE in mm and whether it is the method's best, as of `search`.
+    """
+    wide = trials.pivot(index="method", columns="setting", values="MPVE")
+    methods, settings = (list(dict.fromkeys(trials[key])) for key in ("method", "setting"))
+    best = trials[trials["best"]].set_index("method")["setting"]
+    return Sheet(
+        stem=f"search_{subject}",
+        title=f"Settings of training tried ({subject}, *synthetic* validation images)",
+        groups=(
+            Group("*synthetic* MPVE ↓", tuple(settings), (1,) * len(settings)),
+            Group("chosen", ("setting",), (0,)),
+        ),
+        sections=(
+            Section(
+                tuple((m, (*map(float, wide.loc[m, settings]), str(best[m]))) for m in methods)
+            ),
+        ),
+        notes=(
+            f"mm, on {params.search.images} validation images after {params.search.steps} steps "
+            "of training, as many for every system and setting. Peers and baselines start from "
+            "the same values as Ours.",
+            "The readings of what the paper leaves open are trained with the setting of Ours.",
+        ),
+        facts={"profile": params.profile, "seeds": str(params.seeds[0])},
+    )
+
+
+def write_search(found: dict[str, pd.DataFrame], params: Params, out: str | Path) -> list[Sheet]:
+    """Write search_{subject} for each subject that tried anything, in three forms."""
+    sheets = [search_table(name, rows, params) for name, rows in found.items() if len(rows)]
+    return typeset.write_sheets(sheets, out)

@@ -287,24 +287,25 @@ def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, dict]]:
     """Tune every diffusion method on validation images, one knob at a time.
 
     The order is the same for all: the weight of the guidance (or the start) at the default step
-    count, then the number of steps (`fewest_steps`). Ours is also swept over r and N, for the
-    figures; r and N stay at the paper's values.
+    count, then the number of steps (`fewest_steps`), then eta. Ours is also swept over r and N,
+    for the figures; r and N stay at the paper's values.
 
     Returns:
         per-image errors of every setting tried (columns `knob`, `value` name it), and for each
         method its tuned knobs.
     """
     tune, base = bench.params.tune, default_knobs(bench.params)
-    grids = {
-        "Ours": {"gamma": tune.gamma, "steps": tune.steps},
-        "Direct L2": {"gamma": tune.direct_gamma, "steps": tune.steps},
-        "Ours w/ H_U": {"k_start": tune.start_step, "steps": tune.steps},
-        "Image Feature": {"steps": tune.steps},
-        "Pose Feature": {"steps": tune.steps},
-        "Both Features": {"steps": tune.steps},
+    firsts = {
+        "Ours": {"gamma": tune.gamma},
+        "Direct L2": {"gamma": tune.direct_gamma},
+        "Ours w/ H_U": {"k_start": tune.start_step},
+        "Image Feature": {},
+        "Pose Feature": {},
+        "Both Features": {},
     }
-    total = sum(len(v) for grid in grids.values() for v in grid.values()) + len(tune.r + tune.N)
-    with tqdm(total=total, desc=f"{bench.subject} sweep {bench.seed}") as bar:
+    last = {"steps": tune.steps, "eta": tune.eta}
+    grids = {name: first | last for name, first in firsts.items()}
+    with tqdm(desc=f"{bench.subject} sweep {bench.seed}") as bar:
         search = Search(bench, split, bar)
         tuned = {}
         for name, grid in grids.items():
@@ -326,7 +327,12 @@ class Search:
     frames: list[pd.DataFrame] = field(default_factory=list)
 
     def best(self, name: str, knobs: Knobs, knob: str, values: tuple) -> Knobs:
-        """`knobs` with the value of `knob` that gives method `name` the lowest MPVE."""
+        """`knobs` with the value of `knob` that gives method `name` the lowest MPVE.
+
+        What it is set to already needs no trial if nothing else is offered.
+        """
+        if values == (getattr(knobs, knob),):
+            return knobs
         errors = {}
         for value in values:
             tried = replace(knobs, **{knob: value})

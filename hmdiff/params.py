@@ -3,6 +3,7 @@
 A profile (profiles/*.yaml) is an overlay on params.yaml, merged key by key before validation.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,11 +103,31 @@ class Tune(Block):
     N: tuple[Positive, ...]
     direct_gamma: tuple[Weight, ...]
     start_step: tuple[Positive, ...]
+    eta: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]
     plus_steps: tuple[Positive, ...]
 
 
-class Peers(Block):
-    lr: Annotated[tuple[Length, ...], Field(min_length=1)]
+class Trial(Block):
+    """Changes to `g` that the search tries; what is not named stays."""
+
+    lr: Length | None = None
+    weights: dict[Literal["v", "j", "n", "e"], Weight] = Field(default={}, alias="lambda")
+
+    def changes(self) -> dict:
+        """As an overlay on `g`, in the keys of params.yaml."""
+        return self.model_dump(by_alias=True, exclude_defaults=True)
+
+    def describe(self) -> str:
+        """For a table's head: "lr 0.004", "lambda_n 0"."""
+        parts = [f"lambda_{name} {value:g}" for name, value in self.weights.items()]
+        parts += [f"lr {self.lr:g}"] if self.lr else []
+        return ", ".join(parts) or "as it stands"
+
+
+class Search(Block):
+    steps: Positive
+    images: Positive
+    trials: tuple[Trial, ...] = Field(alias="try")
 
 
 class Hypotheses(Block):
@@ -145,7 +166,7 @@ class Params(Block):
     g: Denoiser
     sampler: Sampler
     tune: Tune
-    peers: Peers
+    search: Search
     hypotheses: Hypotheses
     readings: Readings
     stats: Stats
@@ -181,6 +202,27 @@ def parse(values: dict, path: str | Path) -> Params:
             first["type"], f"{first['msg']}, got {first['input']!r:.60}"
         )
         raise ValueError(f"{path}: {key or 'file'}: {what}") from None
+
+
+def with_g(params: Params, changes: dict) -> Params:
+    """`params` with an overlay, in the keys of params.yaml, on its section `g`."""
+    g = Denoiser.model_validate(overlay(params.g.model_dump(by_alias=True), changes))
+    return params.model_copy(update={"g": g})
+
+
+def searched(params: Params, path: str | Path, system: str) -> Params:
+    """`params` with what the search at `path` chose for a system; for a reading of Ours, Ours'.
+
+    Raises:
+        FileNotFoundError, ValueError: one line that names the file and the remedy.
+    """
+    try:
+        found = json.loads(Path(path).read_text())
+        return with_g(params, found.get(system, found["image"]))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such search; run `dvc repro` to make it") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{path}: damaged search; delete it and run again") from None
 
 
 def read_yaml(path: str | Path) -> dict:

@@ -15,7 +15,6 @@ buffer that no checkpoint holds.
 
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
@@ -24,13 +23,12 @@ from smplx.lbs import batch_rigid_transform
 from torch import Tensor, nn
 
 from .body import BodyModel
-from .checkpoint import Resume, load_weights, save_weights
+from .checkpoint import load_weights
 from .coarse import CoarseMesh
 from .device import best_device
-from .files import write_file
 from .params import Params
 from .splits import Split
-from .train import OnePass, digest, fit, predict
+from .train import OnePass, fit
 
 # How the tables call them.
 PEERS = {
@@ -338,49 +336,14 @@ def train_peer(
     subject: str,
     seed: int,
     data: Split,
-    val: Split,
     mesh: CoarseMesh,
     body: BodyModel,
     params: Params,
     out: Path,
     resume: Path,
 ) -> pd.DataFrame:
-    """Train a peer at each rate of `peers.lr`; keep the one with the least error on `val`.
-
-    Writes out/model.safetensors, out/history.csv (as `train.fit`) and out/search.csv (lr, MPVE of
-    coarse vertices, mm). Arguments, results and errors else as of `train.fit`.
-    """
-    key = {"peer": name, "subject": subject, "seed": seed}
-    key |= {"data": digest(data, mesh), "val": digest(val, mesh)}
-    key |= params.model_dump(mode="json", include={"g", "peers"})
-    keeper = Resume(resume, key)
-    state = keeper.load() or {"search": [], "best": None}
-    for lr in params.peers.lr[len(state["search"]) :]:
-        tried = params.model_copy(update={"g": params.g.model_copy(update={"lr": lr})})
-        torch.manual_seed(seed)
-        mean = data.h_0.mean(0)
-        model = build_peer(name, subject, params, mesh, body, mean, data.scale_m)
-        inner = resume.with_name(f"{resume.stem}-{lr:g}{resume.suffix}")
-        with TemporaryDirectory() as scratch:
-            fit(model, name, subject, seed, data, mesh, tried, Path(scratch), inner)
-            weights, meta = load_weights(Path(scratch) / "model.safetensors")
-            history = (Path(scratch) / "history.csv").read_text()
-        error = mpve_mm(model, val)
-        if not state["search"] or error < min(e for _, e in state["search"]):
-            meta |= {"lr": lr, "scale_m": data.scale_m}
-            state["best"] = {"weights": weights, "meta": meta, "history": history}
-        state["search"].append([lr, error])
-        keeper.save(state)
-    best = state["best"]
-    search = pd.DataFrame(state["search"], columns=["lr", "mpve_mm"])
-    save_weights(out / "model.safetensors", best["weights"], best["meta"])
-    write_file(out / "history.csv", best["history"])
-    write_file(out / "search.csv", search.to_csv(index=False, float_format="%.6g"))
-    keeper.clear()
-    return pd.read_csv(out / "history.csv")
-
-
-def mpve_mm(model: OnePass, split: Split) -> float:
-    """Mean distance of the predicted coarse vertices from the true ones, mm."""
-    errors = (predict(model, split).cpu() - split.h_0).norm(dim=-1).mean(1)
-    return errors.mean().item() * 1000 * split.scale_m
+    """Train a peer; arguments, results and errors else as of `train.fit`."""
+    torch.manual_seed(seed)
+    model = build_peer(name, subject, params, mesh, body, data.h_0.mean(0), data.scale_m)
+    more = {"lr": params.g.lr, "scale_m": data.scale_m}
+    return fit(model, name, subject, seed, data, mesh, params, out, resume, more)

@@ -131,6 +131,7 @@ def fit(
     params: Params,
     out: Path,
     resume: Path,
+    more: dict | None = None,
 ) -> pd.DataFrame:
     """Train a system on frozen features; writes out/model.safetensors (EMA) and out/history.csv.
 
@@ -138,6 +139,7 @@ def fit(
         model: untrained, its random start drawn from `seed`.
         data: the split that trains g.
         resume: scratch file, for going on after a kill with the same result.
+        more: further metadata of the checkpoint.
 
     Returns:
         the history: step, loss, and the learning rate, every 20 steps.
@@ -203,7 +205,7 @@ def fit(
     model.load_state_dict(ema, strict=False)
     meta = {"variant": variant, "subject": subject, "seed": seed, "V": data.h_0.shape[1]}
     meta |= {"J": mesh.f.shape[0], "parameters": sum(p.numel() for p in model.parameters())}
-    save_weights(out / "model.safetensors", model, meta)
+    save_weights(out / "model.safetensors", model, meta | (more or {}))
     write_file(out / "history.csv", frame.to_csv(index=False, float_format="%.6g"))
     keeper.clear()
     return frame

@@ -19,13 +19,12 @@ from hmdiff.peers import (
     expected_pose,
     laplacian,
     load_peer,
-    mpve_mm,
     nearest_turn,
     rotations,
     train_peer,
 )
 from hmdiff.splits import Split
-from hmdiff.train import loss_of
+from hmdiff.train import loss_of, predict
 
 J, n, SCALE_M = 21, 12, 0.05
 STEPS = 4
@@ -36,7 +35,6 @@ def params():
     values = hmdiff_params.read_yaml("params.yaml")
     small = {
         "g": {"steps": {"body": STEPS, "hand": STEPS}, "batch": 3, "width": 68, "feedforward": 32},
-        "peers": {"lr": [1e-4, 0.002]},
     }
     return hmdiff_params.parse(hmdiff_params.overlay(values, small), "test")
 
@@ -71,7 +69,7 @@ def trained(params, split, hand_coarse, open_hand, tmp_path):
 
     def run(name, folder, settings=params):
         out, resume = tmp_path / folder, tmp_path / "resume.pt"
-        train_peer(name, "hand", 0, split, split, hand_coarse, open_hand, settings, out, resume)
+        train_peer(name, "hand", 0, split, hand_coarse, open_hand, settings, out, resume)
         return out
 
     return run
@@ -80,10 +78,6 @@ def trained(params, split, hand_coarse, open_hand, tmp_path):
 def content(folder):
     """Name to bytes of a folder's files."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def with_rates(params, *lr):
-    return params.model_copy(update={"peers": hmdiff_params.Peers(lr=lr)})
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -229,41 +223,11 @@ def test_same_seed_same_bits_and_the_checkpoint_reads_back(
 ):
     first, second = trained(name, "a"), trained(name, "b")
     assert content(first) == content(second)
-    assert set(content(first)) == {"model.safetensors", "history.csv", "search.csv"}
+    assert set(content(first)) == {"model.safetensors", "history.csv"}
+    assert load_weights(first / "model.safetensors")[1]["lr"] == params.g.lr
     model = load_peer(first / "model.safetensors", params, hand_coarse, open_hand)
-    search = pd.read_csv(first / "search.csv")
-    assert mpve_mm(model, split) == pytest.approx(search["mpve_mm"].min(), rel=1e-4)
-
-
-def test_a_killed_search_goes_on_to_the_same_bits(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("hmdiff.train.Resume.due", lambda self: True)
-    whole, calls = content(trained("pose2mesh", "whole")), []
-
-    def count(*args):
-        calls.append(args)
-        if len(calls) == STEPS + 3:  # in the second rate
-            raise KeyboardInterrupt
-        return loss_of(*args)
-
-    monkeypatch.setattr("hmdiff.train.loss_of", count)
-    with pytest.raises(KeyboardInterrupt):
-        trained("pose2mesh", "cut")
-    assert not (tmp_path / "cut").exists()
-    assert content(trained("pose2mesh", "cut")) == whole
-    assert len(calls) == 2 * STEPS + 1, "what was done was not done again"
-    assert not list(tmp_path.glob("resume*"))
-
-
-@pytest.mark.parametrize("order", [(1e-4, 10.0), (10.0, 1e-4)])
-def test_the_search_keeps_the_better_rate(order, trained, params):
-    out = trained("pose2mesh", "both", with_rates(params, *order))
-    alone = trained("pose2mesh", "alone", with_rates(params, 1e-4))
-    search = pd.read_csv(out / "search.csv")
-    assert tuple(search["lr"]) == order
-    assert search["mpve_mm"].idxmin() == order.index(1e-4)
-    files = content(out), content(alone)
-    assert all(files[0][name] == files[1][name] for name in ("model.safetensors", "history.csv"))
-    assert load_weights(out / "model.safetensors")[1]["lr"] == 1e-4
+    moved = predict(model, split) - split.h_0.mean(0)
+    assert moved.isfinite().all() and moved.abs().max() > 1e-4
 
 
 def test_an_unknown_peer_lists_the_known_ones(peer):

@@ -1,0 +1,110 @@
+"""The search for settings of training: each system tries the same few, validation images choose.
+
+One budget for all: every system trains `search.steps` steps with each entry of `search.try` (the
+first trial is always params.yaml as it stands) and is judged by its MPVE on the same validation
+images, run as in the tables. `params.searched` hands the choice to the training.
+"""
+
+import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from .body import BodyModel
+from .checkpoint import Resume
+from .evaluate import Bench, Search, default_knobs, evaluate, evaluate_one_pass
+from .params import Params, Trial, with_g
+from .peers import PEERS, build_peer
+from .splits import Split
+from .train import VARIANTS, build, digest, fit
+
+# Whatever is trained, and the row of the tables by which it is judged.
+SYSTEMS = {
+    "image": "Ours",
+    "pose": "Pose Feature",
+    "both": "Both Features",
+    "baseline_a": "Baseline A",
+    "baseline_b": "Baseline B",
+} | PEERS
+COLUMNS = ["system", "method", "setting", "MPVE", "best"]
+CPU = torch.device("cpu")
+
+
+def trials(params: Params) -> list[Trial]:
+    """What every system tries: nothing changed, then `search.try`; one alone needs no trial."""
+    return [Trial(), *params.search.trials]
+
+
+def search(
+    bench: Bench, body: BodyModel, data: Split, val: Split, resume: Path
+) -> tuple[pd.DataFrame, dict[str, dict]]:
+    """Try every system with every setting.
+
+    Args:
+        data: the split that trains g.
+        val: the validation images that judge.
+        resume: scratch file, for going on after a kill with the same result.
+
+    Returns:
+        a row a trial: system, method (its name in the tables), setting, MPVE in mm, whether it is
+        the best; and the best changes to `g` of each system, for `params.searched`.
+    """
+    settings, mesh = trials(bench.params), bench.mesh.to(CPU)
+    if len(settings) == 1:  # nothing to choose from
+        return pd.DataFrame(columns=COLUMNS), {system: {} for system in SYSTEMS}
+    key = {"subject": bench.subject, "seed": bench.seed}
+    key |= {"data": digest(data, mesh), "val": digest(val, mesh)}
+    key |= bench.params.model_dump(mode="json", exclude={"studio", "prepare", "stats", "photo"})
+    keeper = Resume(resume, key)
+    done = keeper.load() or []
+    todo = [(system, number) for system in SYSTEMS for number in range(len(settings))]
+    for system, number in tqdm(todo[len(done) :], desc=f"{bench.subject} search"):
+        inner = resume.with_name(f"{resume.stem}-{system}-{number}{resume.suffix}")
+        error = attempt(bench, body, system, settings[number], data, val, inner)
+        done.append(error)
+        keeper.save(done)
+    keeper.clear()
+    frame = pd.DataFrame(
+        [(name, SYSTEMS[name], settings[number].describe()) for name, number in todo],
+        columns=COLUMNS[:3],
+    ).assign(MPVE=done, best=False)
+    best = frame.groupby("system", sort=False)["MPVE"].idxmin()
+    frame.loc[best, "best"] = True
+    return frame, {name: settings[todo[row][1]].changes() for name, row in best.items()}
+
+
+def attempt(
+    bench: Bench, body: BodyModel, system: str, trial: Trial, data: Split, val: Split, resume: Path
+) -> float:
+    """Train a system with one setting; its MPVE on validation images, mm."""
+    subject, mesh = bench.subject, bench.mesh.to(CPU)
+    params = with_g(bench.params, trial.changes() | {"steps": {subject: bench.params.search.steps}})
+    torch.manual_seed(bench.seed)
+    mean = data.h_0.mean(0)
+    if system in PEERS:
+        model = build_peer(system, subject, params, mesh, body, mean, data.scale_m)
+    else:
+        model = build(system, subject, params, len(mean), len(mesh.f), mean)
+    try:
+        with TemporaryDirectory() as scratch:
+            fit(model, system, subject, bench.seed, data, mesh, params, Path(scratch), resume)
+    except FloatingPointError:  # a setting that training does not survive is no candidate
+        return math.inf
+    bench.systems[system] = model.eval().requires_grad_(False)
+    return judge(bench, system, val)
+
+
+def judge(bench: Bench, system: str, val: Split) -> float:
+    """MPVE of a trained system, mm: a diffusion at the default knobs, Ours with its best gamma."""
+    name, knobs = SYSTEMS[system], default_knobs(bench.params)
+    if system not in VARIANTS or not VARIANTS[system].diffusion:
+        errors = evaluate_one_pass(bench, name, bench.systems[system], val)
+    else:
+        if name == "Ours":
+            tune = Search(bench, val, tqdm(disable=True))
+            knobs = tune.best(name, knobs, "gamma", bench.params.tune.gamma)
+        errors = evaluate(bench, name, knobs, val)
+    return float(errors["MPVE"].mean())

@@ -1,0 +1,141 @@
+"""The search for settings of training: one budget for all, validation chooses, and it resumes."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_train import bench, mesh, params, split  # noqa: F401  (fixtures)
+
+from hmdiff import breakdowns, evaluate, search
+from hmdiff import params as hmdiff_params
+from hmdiff.train import train
+
+STEPS = 5
+
+
+@pytest.fixture
+def tried(bench, split, tmp_path, monkeypatch):  # noqa: F811
+    """Runs the search of a denoiser and a baseline with some trials."""
+    few = {name: search.SYSTEMS[name] for name in ("image", "baseline_a")}
+    monkeypatch.setattr(search, "SYSTEMS", few)
+
+    def run(*trials):
+        block = {"steps": STEPS, "images": 4, "try": list(trials)}
+        chosen = hmdiff_params.Search.model_validate(block)
+        bench.params = bench.params.model_copy(update={"search": chosen})
+        return search.search(bench, None, split, split, tmp_path / "resume.pt")
+
+    return run
+
+
+def test_with_nothing_to_try_nothing_is_trained(tried, monkeypatch):
+    monkeypatch.setattr(search, "fit", None)  # calling it would fail
+    frame, found = tried()
+    assert len(frame) == 0 and found == {"image": {}, "baseline_a": {}}
+
+
+@pytest.mark.parametrize(("own", "other"), [(0.001, 5.0), (5.0, 0.001)])
+def test_the_better_setting_wins_whatever_its_place(own, other, tried, bench):  # noqa: F811
+    bench.params = hmdiff_params.with_g(bench.params, {"lr": own})
+    frame, found = tried({"lr": other})
+    rows = frame[frame["system"] == "baseline_a"].set_index("setting")
+    assert list(rows.index) == ["as it stands", f"lr {other:g}"]
+    assert rows["best"].idxmax() == rows["MPVE"].idxmin()
+    assert found["baseline_a"] == ({"lr": 0.001} if other < own else {})
+    assert frame.groupby("system")["best"].sum().tolist() == [1, 1]
+
+
+def test_a_trial_is_what_a_training_with_these_values_would_be(tried, bench, split, tmp_path):  # noqa: F811
+    frame, _ = tried({"lr": 0.01, "lambda": {"e": 3.0}})
+    changes = {"lr": 0.01, "lambda": {"e": 3.0}, "steps": {"hand": STEPS}}
+    values = hmdiff_params.with_g(bench.params, changes)
+    assert (values.g.weights.e, values.g.weights.v) == (3.0, bench.params.g.weights.v)
+    folder = tmp_path / "checkpoints" / "hand-baseline_a-0"
+    train("baseline_a", "hand", 0, split, bench.mesh, values, folder, tmp_path / "other")
+    del bench.systems["baseline_a"]
+    errors = evaluate.evaluate_baseline(bench, "Baseline A", split)
+    row = frame[(frame["system"] == "baseline_a") & (frame["setting"] == "lambda_e 3, lr 0.01")]
+    assert row["MPVE"].item() == pytest.approx(errors["MPVE"].mean(), rel=1e-6)
+
+
+def test_a_peer_is_tried_like_the_rest(bench, split, tmp_path):  # noqa: F811
+    edges = torch.tensor([[i, i + 1] for i in range(11)])
+    bench.mesh = replace(bench.mesh, ids=torch.arange(12), edges=edges)
+    block = bench.params.search.model_copy(update={"steps": STEPS})
+    bench.params = bench.params.model_copy(update={"search": block})
+    trial = hmdiff_params.Trial(lr=0.01)
+    error = search.attempt(bench, None, "pose2mesh", trial, split, split, tmp_path / "resume")
+    assert 0 < error < math.inf and not (tmp_path / "resume").exists()
+
+
+def test_a_setting_that_training_does_not_survive_is_no_candidate(tried, monkeypatch):
+    fit = search.fit
+
+    def fragile(model, name, subject, seed, data, mesh, params, *more):  # noqa: F811
+        if params.g.lr == 7.0:
+            raise FloatingPointError("the loss is nan")
+        return fit(model, name, subject, seed, data, mesh, params, *more)
+
+    monkeypatch.setattr(search, "fit", fragile)
+    frame, found = tried({"lr": 7.0})
+    assert np.isinf(frame["MPVE"]).tolist() == [False, True, False, True]
+    assert found == {"image": {}, "baseline_a": {}}
+
+
+def test_a_killed_search_goes_on_to_the_same_numbers(tried, tmp_path, monkeypatch):
+    whole, found = tried({"lr": 0.01})
+    fit, calls = search.fit, []
+
+    def dies_in_the_third(*args):
+        calls.append(args[1])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fit(*args)
+
+    monkeypatch.setattr(search, "fit", dies_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        tried({"lr": 0.01})
+    again, found_again = tried({"lr": 0.01})
+    pd.testing.assert_frame_equal(again, whole)
+    assert found_again == found
+    assert calls == ["image", "image", "baseline_a", "baseline_a", "baseline_a"]
+    assert not list(tmp_path.glob("resume*"))
+
+
+def test_training_takes_what_was_found_and_a_reading_what_ours_found(tmp_path):
+    params, path = hmdiff_params.load(), tmp_path / "hand.json"  # noqa: F811
+    path.write_text(json.dumps({"image": {"lr": 0.5}, "hmr": {"lambda": {"n": 0.0}}}))
+    rates = {s: hmdiff_params.searched(params, path, s).g.lr for s in ("image", "literal", "hmr")}
+    assert rates == {"image": 0.5, "literal": 0.5, "hmr": params.g.lr}
+    weights = hmdiff_params.searched(params, path, "hmr").g.weights
+    assert (weights.n, weights.e) == (0.0, params.g.weights.e)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"image": {"bach": 2}}', '{"image": 3}'])
+def test_a_damaged_search_is_named_in_one_line(text, tmp_path):
+    path = tmp_path / "hand.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"hand\.json: damaged search; delete it") as caught:
+        hmdiff_params.searched(hmdiff_params.load(), path, "image")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_search_names_the_remedy(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such search; run `dvc repro`"):
+        hmdiff_params.searched(hmdiff_params.load(), tmp_path / "hand.json", "image")
+
+
+def test_the_table_shows_every_trial_and_the_choice(tried, tmp_path, bench):  # noqa: F811
+    frame, _ = tried({"lr": 0.01})
+    sheets = breakdowns.write_search({"hand": frame, "body": frame[:0]}, bench.params, tmp_path)
+    assert [sheet.stem for sheet in sheets] == ["search_hand"]
+    text = (tmp_path / "search_hand.md").read_text()
+    assert "lr 0.01" in text and "| Baseline A |" in text and "synthetic" in text
+    for label, cells in sheets[0].sections[0].rows:
+        rows = frame[frame["method"] == label]
+        assert list(cells[:-1]) == pytest.approx(rows["MPVE"].tolist())
+        assert cells[-1] == rows.loc[rows["MPVE"].idxmin(), "setting"]
