@@ -1,27 +1,39 @@
 """The parametric body and hand: SMPL or MANO data, posed by the smplx layers.
 
-A model file is an npz in SMPL's (MANO's) schema; `hmdiff.anny_bake` makes open ones. The pose is
-one axis-angle vector a joint, zero at the T-pose (flat hand). Of the body all 24 joints are
-used; of the hand 21 keypoints: MANO's 16 joints and 5 fingertip vertices, in FreiHAND's order
-wrist, then thumb, index, middle, ring and little finger from the palm to the tip.
+A model file is an npz in SMPL's (MANO's) schema, as `hmdiff.anny_bake` makes them, or an official
+pickle: SMPL_NEUTRAL.pkl, basicmodel_*_lbs_10_207_0_v1.*.pkl, MANO_RIGHT.pkl. The pose is one
+axis-angle vector a joint, zero at the T-pose (flat hand); MANO's mean pose and its pose components
+are not used. Of the body all 24 joints are used; of the hand 21 keypoints: MANO's 16 joints and 5
+fingertip vertices, in FreiHAND's order wrist, then thumb, index, middle, ring and little finger
+from the palm to the tip.
 """
 
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import smplx
 import torch
+from scipy import sparse
 from smplx.utils import Struct
+from smplx.vertex_ids import vertex_ids
 from torch import Tensor, nn
 
 from hmdiff.anny_bake import bake_open_body, bake_open_hand
-from hmdiff.clothing import PARTS
+from hmdiff.clothing import PARTS, label_parts
+from hmdiff.safe_pickle import Unknown, load_npz, load_plain
 
-__all__ = ["JOINT_NAMES", "PARTS", "BodyModel", "bake_open_body", "bake_open_hand", "load"]
+__all__ = [
+    "JOINT_NAMES",
+    "PARTS",
+    "BodyModel",
+    "bake_open_body",
+    "bake_open_hand",
+    "load",
+    "load_regressor",
+]
 
 JOINT_NAMES = {
     "body": (
@@ -42,8 +54,11 @@ KEYPOINTS_21 = (0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19, 7, 
 
 # Vertex and joint counts that tell one schema from the other.
 _SHAPES = {"body": (6890, 24), "hand": (778, 16)}
-# Fingertip vertices of the official MANO mesh, for files that do not name their own.
+# Fingertip vertices of the official MANO mesh, for files that do not name their own. METRO's text
+# names the same; its matrix has 445, a neighbour, for the middle finger.
 _MANO_TIPS = (745, 317, 444, 556, 673)
+# Vertices of the official SMPL mesh between the lids of the left and the right eye.
+_SMPL_EYES = [vertex_ids["smplh"][name] for name in ("leye", "reye")]
 
 
 class BodyModel(nn.Module):
@@ -66,7 +81,8 @@ class BodyModel(nn.Module):
         if subject == "body":
             self.layer = _quiet(smplx.SMPL, **common)
         else:
-            self.layer = _quiet(smplx.MANO, use_pca=False, num_pca_comps=45, **common)
+            hand = {"use_pca": False, "num_pca_comps": 45, "flat_hand_mean": True}
+            self.layer = _quiet(smplx.MANO, **hand, **common)
             tips = torch.as_tensor(np.asarray(data.get("tips", _MANO_TIPS)), dtype=torch.long)
             self.register_buffer("tips", tips)
             one_hot = torch.zeros(5, regressor.shape[1]).scatter_(1, tips[:, None], 1.0)
@@ -118,18 +134,24 @@ def _as_smplx(data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _parts(data: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The vertices' parts; a file that has none is all skin."""
-    return data["parts"] if "parts" in data else np.zeros(len(data["v_template"]), np.uint8)
+    """The vertices' parts. Official files have none: a hand is all skin, a body gets dressed."""
+    v, W = data["v_template"], data["weights"]
+    if "parts" in data:
+        return data["parts"]
+    if "hands_mean" in data:
+        return np.zeros(len(v), np.uint8)
+    return label_parts(v, data["J_regressor"] @ v, W, v[_SMPL_EYES])
 
 
 _KEYS = {
     "body": ("v_template", "shapedirs", "posedirs", "weights", "kintree_table", "f", "J_regressor")
 }
 _KEYS["hand"] = (*_KEYS["body"], "hands_components", "hands_mean")
+_OWN_KEYS = ("joint_regressor", "parts", "tips")  # of our own files, beside the schema's
 
 
 def load(path: str | Path) -> BodyModel:
-    """Load a body or hand from an npz in SMPL's or MANO's schema; which one, its shapes tell.
+    """Load a body or a right hand from an npz or an official pickle; which one, its shapes tell.
 
     Raises:
         FileNotFoundError, ValueError: one line that names the file, the fault and the remedy.
@@ -137,37 +159,95 @@ def load(path: str | Path) -> BodyModel:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such body model; run `dvc repro` to bake it")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            data = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable npz ({error}); delete it, bake again") from None
-    return BodyModel(_subject(path, data), data)
+    data = load_plain(path) if path.suffix == ".pkl" else load_npz(path)
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: holds no body model; give SMPL's or MANO's file")
+    subject = _subject(path, data)
+    keys = [*_KEYS[subject], *(key for key in _OWN_KEYS if key in data)]
+    data = {key: _entry(path, data, subject, key) for key in keys}
+    _check_sense(path, data, subject)
+    return BodyModel(subject, data)
+
+
+def load_regressor(path: str | Path, joints: int) -> Tensor:
+    """The rows (joints x 6890) of one of the field's joint regressors of SMPL bodies, as they are.
+
+    J_regressor_extra.npy has 9 of them, J_regressor_h36m_correct.npy 17 (Human3.6M's skeleton).
+
+    Raises:
+        FileNotFoundError, ValueError: one line that names the file, the fault and the remedy.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such joint regressor; copy it there")
+    try:  # mapped, so that a file cannot claim more than it holds
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        shape, kind = rows.shape, rows.dtype.kind
+    except (ValueError, OSError, EOFError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a readable npy ({reason}); get it again") from None
+    V = _SHAPES["body"][0]
+    if shape != (joints, V) or kind != "f":
+        raise ValueError(f"{path}: {shape} of kind {kind!r}, not {joints} x {V}; is it another?")
+    sums = rows.sum(1, dtype=np.float64)
+    if not np.abs(sums - 1).max() < 0.05:
+        raise ValueError(
+            f"{path}: rows sum to {sums.min():.3f} to {sums.max():.3f}, not about 1; get it again"
+        )
+    return torch.from_numpy(rows.astype(np.float32))
 
 
 def _subject(path: Path, data: Mapping[str, np.ndarray]) -> str:
-    """Tell body from hand and check every entry's shape."""
-    V = len(data["v_template"]) if "v_template" in data else 0
+    """Tell body from hand by the template's vertices."""
+    V = next(iter(getattr(data.get("v_template"), "shape", ())), 0)
     subject = next((s for s, shape in _SHAPES.items() if shape[0] == V), None)
     if subject is None:
         raise ValueError(
             f"{path}: v_template has {V} vertices, not SMPL's 6890 or MANO's 778; "
             "give a file of one of them"
         )
-    J = _SHAPES[subject][1]
+    return subject
+
+
+def _entry(path: Path, data: Mapping[str, np.ndarray], subject: str, key: str) -> np.ndarray:
+    """One entry, an array of finite numbers of the schema's shape; sparse ones are filled up."""
+    V, J = _SHAPES[subject]
     expected = {
         "v_template": (V, 3), "shapedirs": (V, 3, None), "posedirs": (V, 3, 9 * (J - 1)),
         "weights": (V, J), "kintree_table": (2, J), "f": (None, 3), "J_regressor": (J, V),
         "hands_components": (45, 45), "hands_mean": (45,),
+        "joint_regressor": (J, V), "parts": (V,), "tips": (5,),
     }  # fmt: skip
-    for key in _KEYS[subject]:
-        if key not in data:
-            raise ValueError(f"{path}: key {key!r} is missing; give a complete model file")
-        shape = data[key].shape
-        fits = len(shape) == len(expected[key]) and all(
-            want in (None, have) for want, have in zip(expected[key], shape, strict=True)
-        )
-        if not fits:
-            want = " x ".join("any" if n is None else str(n) for n in expected[key])
-            raise ValueError(f"{path}: {key} has shape {shape}, expected {want}; bake it again")
-    return subject
+    if key not in data:
+        raise ValueError(f"{path}: key {key!r} is missing; give a complete model file")
+    value = data[key]
+    if isinstance(value, Unknown):
+        raise ValueError(f"{path}: {key} is a {value.name}, not an array; save it as an array")
+    shape = getattr(value, "shape", ())
+    fits = len(shape) == len(expected[key]) and all(
+        want in (None, have) for want, have in zip(expected[key], shape, strict=True)
+    )
+    if not fits:
+        want = " x ".join("any" if n is None else str(n) for n in expected[key])
+        raise ValueError(f"{path}: {key} has shape {shape}, expected {want}; make it again")
+    value = value.toarray() if sparse.issparse(value) else value
+    if value.dtype.kind not in "biuf" or not np.isfinite(value).all():
+        raise ValueError(f"{path}: {key} holds other things than finite numbers; make it again")
+    return value
+
+
+def _check_sense(path: Path, data: Mapping[str, np.ndarray], subject: str) -> None:
+    """Raise where entries have the right shapes but are no body, or no right hand."""
+    V, J = _SHAPES[subject]
+    if data["shapedirs"].shape[2] < 10:
+        raise ValueError(f"{path}: shapedirs has under 10 betas; give a file with 10 or more")
+    for key, count in (("f", V), ("tips", V), ("parts", len(PARTS))):
+        ids = data.get(key, np.zeros(1))
+        if ids.min(initial=0) < 0 or ids.max(initial=0) >= count:
+            raise ValueError(f"{path}: {key} has numbers beyond {count - 1}; make it again")
+    parents = data["kintree_table"][0, 1:].astype(np.int64)
+    if (parents < 0).any() or (parents >= np.arange(1, J)).any():
+        raise ValueError(f"{path}: kintree_table has a joint before its parent; make it again")
+    joints = data["J_regressor"] @ data["v_template"]
+    if subject == "hand" and joints[1:, 0].mean() > joints[0, 0]:  # MANO's right one points to -x
+        raise ValueError(f"{path}: a left hand; the study's hands are right: give MANO_RIGHT.pkl")

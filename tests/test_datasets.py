@@ -20,7 +20,6 @@ from hmdiff import layouts
 from hmdiff.body import BodyModel
 from hmdiff.datasets import freihand, read
 from hmdiff.datasets.human36m import H36M_LIMBS, SMPL_LIMBS
-from hmdiff.datasets.safe_pickle import load_plain
 from hmdiff.datasets.sample import image_size
 from hmdiff.pinhole import project
 from hmdiff.takes import Take
@@ -479,107 +478,6 @@ def test_a_renamed_sequence_is_noticed(sets):
     (sets / PKL).rename((sets / PKL).with_name("sit_00.pkl"))
     with pytest.raises(ValueError, match=r"sit_00\.pkl: is sequence 'walk_04'"):
         listed(sets, "threedpw", "test")
-
-
-class Bomb:
-    """Unpickled the usual way, it makes a file."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
-
-
-def test_a_hostile_pickle_does_nothing(tmp_path):
-    path, mark = tmp_path / "x.pkl", tmp_path / "mark"
-    path.write_bytes(pickle.dumps({"poses": [Bomb(mark)]}, protocol=2))
-    with pytest.raises(ValueError, match="do not trust") as caught:
-        load_plain(path)
-    assert str(path) in str(caught.value) and not mark.exists()
-    pickle.loads(path.read_bytes())["poses"][0].close()
-    assert mark.exists()  # the bomb was live
-
-
-HOSTILE = {
-    "import": b"cos\nsystem\n(S'true'\ntR.",
-    "numpy's own door": b"cnumpy\nload\n(S'x'\ntR.",
-    "dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0ccore._exec.f\x93.",
-    "objects from bytes": b"cnumpy.core.multiarray\n_reconstruct\n(tR(I1\n(I1\ntcnumpy\ndtype\n"
-    b"(S'O8'\ntRI00\nS'AAAAAAAA'\ntb.",
-    "record type": b"cnumpy\ndtype\n(S'V8'\ntR.",
-    "huge claim": b"cnumpy.core.multiarray\n_reconstruct\n(tR(I1\n(I99999999999\ntcnumpy\ndtype\n"
-    b"(S'f8'\ntRI00\nS''\ntb.",
-    "change of a name": b"cnumpy\ndtype\n}S'a'\nI1\nsb.",
-    "bare name": b"cnumpy\ndtype\n.",
-    "loop": b"(lp0\ng0\na.",
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_crooked_pickle_is_refused(tmp_path, name):
-    path = tmp_path / "x.pkl"
-    path.write_bytes(HOSTILE[name])
-    with pytest.raises(ValueError, match=r"x\.pkl") as caught:
-        load_plain(path)
-    assert "\n" not in str(caught.value)
-
-
-ARRAYS = hnp.arrays(
-    st.sampled_from(["<f8", ">f4", "i4", ">i8", "u1", "?", "U3", "S4"]),
-    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0),
-)
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | ARRAYS,
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
-    max_leaves=8,
-)
-
-
-def same(a, b) -> bool:
-    if isinstance(a, np.ndarray):
-        return a.dtype.newbyteorder("=") == b.dtype and a.tobytes() == b.astype(a.dtype).tobytes()
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-@given(value=PLAIN, protocol=st.sampled_from([2, 3, 4, 5]))
-def test_plain_pickles_of_any_protocol_come_back(tmp_path_factory, value, protocol):
-    path = tmp_path_factory.getbasetemp() / "plain.pkl"
-    path.write_bytes(pickle.dumps(value, protocol=protocol))
-    assert same(value, load_plain(path))
-
-
-def test_arrays_in_object_arrays_and_in_column_order_come_back(tmp_path):
-    path = tmp_path / "x.pkl"
-    ragged = np.empty(2, dtype=object)
-    ragged[0], ragged[1] = np.arange(3), np.asfortranarray(np.arange(6.0).reshape(2, 3))
-    path.write_bytes(pickle.dumps([ragged, np.float64(2.5)], protocol=2))
-    (first_, second), number = load_plain(path)
-    assert first_.tolist() == [0, 1, 2] and second.tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert number == 2.5 and second.flags.writeable
-
-
-def test_arrays_that_python_2_wrote_come_back(tmp_path):
-    data = np.array([1.5, -2.0]).tobytes()
-    (tmp_path / "x.pkl").write_bytes(
-        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-        b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xff"
-        b"J\xff\xff\xff\xffK\x00tb\x89U\x10" + data + b"tb."
-    )
-    assert load_plain(tmp_path / "x.pkl").tolist() == [1.5, -2.0]
-
-
-def test_every_cut_of_a_pickle_is_noticed(tmp_path):
-    path = tmp_path / "x.pkl"
-    whole = pickle.dumps({"trans": [np.arange(4.0)], "sequence": "walk"}, protocol=2)
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="cut off"):
-            load_plain(path)
 
 
 @given(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .safe_pickle import load_plain
+from ..safe_pickle import load_plain
 from .sample import (
     BodyFrames,
     Sample,
