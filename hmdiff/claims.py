@@ -3,7 +3,8 @@
 A claim is a published ordering (`paper.claims`). It is tested on each studio set by the mean of
 the paired differences over images, worse minus better, with its bootstrap interval: it *holds*
 where the whole interval is on the claim's side of zero, it *does not hold* where all of it is on
-the other side, and is *undecided* between. Steps are one tuned number a seed and have no interval.
+the other side or the two systems err alike to the last digit, and is *undecided* between. Steps
+are one tuned number a seed and have no interval.
 """
 
 from collections import Counter
@@ -57,7 +58,12 @@ def verdict(difference: Interval) -> str:
         return ABSENT
     if difference.low > 0:
         return HOLDS
-    return FAILS if difference.high < 0 else OPEN
+    return FAILS if difference.high < 0 or alike(difference) else OPEN
+
+
+def alike(difference: Interval) -> bool:
+    """Whether two systems gave the same errors: what sets them apart never acted."""
+    return difference.low == difference.high == 0
 
 
 def steps_verdict(better: dict[int, int], worse: dict[int, int]) -> str:
@@ -95,6 +101,8 @@ def compare(found: Evidence | None, better: str, worse: str, metric: str) -> dic
         row |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     if difference.measured and difference.failed:
         row["remark"] = f"no finite prediction on {difference.failed} images"
+    elif difference.measured and alike(difference):
+        row["remark"] = "the same errors on every image"
     return row
 
 
@@ -294,7 +302,8 @@ def introduction(errors: pd.DataFrame, params: Params) -> list[str]:
         "",
         f"A claim *{HOLDS}* where the {level} interval of the paired difference (bootstrap over "
         f"images, {params.stats.bootstrap} resamples, seeds averaged per image first) lies above "
-        f"zero, *{FAILS}* where it lies below, and is *{OPEN}* otherwise. The intervals stand one "
+        f"zero, *{FAILS}* where it lies below or there is no difference at all (what is claimed to "
+        f"help never acted), and is *{OPEN}* otherwise. The intervals stand one "
         f"by one: of many tests without any true difference, {tail:.1%} would hold and {tail:.1%} "
         "would not, by chance. They cover other images of the same kind, not other trainings; of "
         "those, *Seeds* counts in how many the means stand in the claimed order. Fewer "

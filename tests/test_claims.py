@@ -86,8 +86,16 @@ def test_paired_interval_agrees_with_the_paired_t_test() -> None:
 @given(st.floats(-10, 10), st.floats(0, 10))
 def test_a_verdict_is_the_side_of_zero_of_the_whole_interval(low, width) -> None:
     found = claims.verdict(Interval(low, low, low + width, 5, 0))
-    expected = "holds" if low > 0 else "does not hold" if low + width < 0 else "undecided"
-    assert found == expected
+    fails = low + width < 0 or low == width == 0
+    assert found == ("holds" if low > 0 else "does not hold" if fails else "undecided")
+
+
+def test_what_never_acted_has_not_helped() -> None:
+    errors = errors_frame()
+    ours = errors[errors["method"] == "Ours"]
+    row = one(judged(pd.concat([errors, ours.assign(method="Ours w/o AS")])), "Ours w/o AS")
+    assert (row["verdict"], row["remark"]) == ("does not hold", "the same errors on every image")
+    assert row["difference_low"] == row["difference_high"] == 0
 
 
 def test_a_system_that_diverged_leaves_its_claim_undecided_and_says_why() -> None:
