@@ -160,10 +160,16 @@ def recover(
         raise ValueError(
             f"all {knobs.hypotheses} hypotheses diverged at gamma = {knobs.gamma:g}; lower gamma"
         )
+    return place(h_0, bench, scale_m, box, assumed_camera(*image.shape[:2]))
+
+
+def place(
+    h_0: torch.Tensor, bench: evaluate.Bench, scale_m: float, box: np.ndarray, K: np.ndarray
+) -> Recovery:
+    """Coarse hypotheses (H x V x 3, normalised) as full meshes that fill their box."""
     hypotheses_m = evaluate.full_mesh_mm(bench, h_0, scale_m).double().numpy() / 1000
     centre = hypotheses_m.mean(axis=0)
     away = np.linalg.norm(hypotheses_m - centre, axis=-1)
-    K = assumed_camera(*image.shape[:2])
     return Recovery(
         vertices_m=centre,
         hypotheses_m=hypotheses_m,

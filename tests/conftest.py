@@ -12,9 +12,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import tiny
 
 from hmdiff import anny_bake, anny_source, body, clothing, coarse, decimation, rigging
 from hmdiff.files import new_file
+from hmdiff.release import release
 
 PEOPLE = 200
 UNSEEN = 20230  # seed of people; the bake's own are SEED and SEED + 1
@@ -109,3 +111,17 @@ def hand_coarse() -> coarse.CoarseMesh:
 def unseen() -> dict[str, dict[str, np.ndarray]]:
     """By subject, vertices and joints of people whom the bake never saw, in Anny's rest pose."""
     return {s: dict(np.load(baked(s) / f"{s}_people.npz")) for s in BAKE}
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory) -> Path:
+    """A finished run with untrained networks; not to be written to."""
+    return tiny.make_run(tmp_path_factory.mktemp("tiny") / "run", {s: baked(s) for s in BAKE})
+
+
+@pytest.fixture(scope="session")
+def weights(tiny_run, tmp_path_factory) -> Path:
+    """The released weights of the tiny run; not to be written to."""
+    out = tmp_path_factory.mktemp("released") / "tiny"
+    release(tiny_run, out, "untrained")
+    return out / "weights"

@@ -1,0 +1,213 @@
+"""The command line: `hmdiff recover`, `hmdiff render`, `hmdiff export`.
+
+It uses what a study has made; the study itself is run by DVC (`make repro`). What a user gets wrong
+is told in one line on standard error, and the exit code is then 1. Heavy imports wait until a
+command needs them, so that help is there at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .recovery import Answer
+
+RECOVER = """\
+examples:
+  hmdiff recover photo.jpg --box 20,0,400,512
+  hmdiff recover photo.jpg --box 20,0,200,400 --box 300,10,180,390 -o people/
+  hmdiff recover hands/ --subject hand --samples 50
+
+Boxes are x,y,width,height in pixels of the upright picture, around the whole person, hidden parts
+included; every box is taken in every picture. Each picture and box gets a folder with index.html,
+overlay.png, side.png, top.png, mesh.glb, mesh.obj, mesh.ply, hypotheses.npz and joints.json.
+The released networks saw rendered images only: a real photograph is out of their domain.
+"""
+RENDER = """\
+examples:
+  hmdiff render out/photo/mesh.glb
+  hmdiff render out/photo/mesh.ply -o side.png --turn 90 --size 1200
+"""
+EXPORT = """\
+examples:
+  hmdiff export out/photo/hypotheses.npz mesh.stl --unit mm
+  hmdiff export out/photo/mesh.glb mesh.ply
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, exit code 1."""
+
+    def error(self, message: str) -> None:
+        self.exit(1, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def box(text: str) -> tuple[float, ...]:
+    """x,y,width,height."""
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not x,y,width,height") from None
+    return x, y, w, h
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A reader of whole numbers from `low` to `high`."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def parser() -> Parser:
+    """The parser; a command is a subparser whose default `run` takes the parsed arguments and
+    returns the exit code."""
+    top = Parser("hmdiff", description="Recover human meshes from pictures, with uncertainty.")
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, run: Callable, what: str, examples: str) -> Parser:
+        one = commands.add_parser(
+            name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        one.set_defaults(run=run)
+        return one
+
+    one = command("recover", recover, "recover people or hands from pictures", RECOVER)
+    one.add_argument("pictures", nargs="+", type=Path, help="picture files, or folders of them")
+    one.add_argument("--box", action="append", type=box, metavar="X,Y,W,H", help="may be repeated")
+    one.add_argument(
+        "--subject", choices=("body", "hand"), default="body", help="hand: a right one"
+    )
+    one.add_argument("--samples", type=whole(2, 1000), default=25, help="hypotheses (25)")
+    one.add_argument("--seed", type=whole(0, 10**9), default=0, help="of the hypotheses (0)")
+    one.add_argument("--weights", type=Path, help="a folder of released weights")
+    one.add_argument("-o", "--out", type=Path, default=Path("out"), help="output folder (out)")
+
+    one = command("render", render, "draw a mesh file as a picture", RENDER)
+    one.add_argument("mesh", type=Path, help="GLB, OBJ, PLY, STL, OFF in metres, or hypotheses.npz")
+    one.add_argument("-o", "--out", type=Path, help="a PNG file (beside the mesh)")
+    one.add_argument("--size", type=whole(16, 4096), default=800, help="pixels a side (800)")
+    one.add_argument("--turn", type=whole(0, 360), default=0, help="degrees; 90 is from the left")
+
+    one = command("export", export, "write a recovered mesh in another format or unit", EXPORT)
+    one.add_argument("mesh", type=Path, help="hypotheses.npz, or GLB, OBJ, PLY, STL, OFF in metres")
+    one.add_argument("out", type=Path, help="the new file; its ending is its format")
+    one.add_argument("--unit", choices=("m", "cm", "mm", "in"), default="m", help="of the new file")
+    return top
+
+
+def recover(given: argparse.Namespace) -> int:
+    """Every picture and box in turn; one that fails is told, and the others go on."""
+    from tqdm import tqdm
+
+    from . import bundle, delivery, pictures, recovery
+
+    if given.out.exists() and not given.out.is_dir():
+        raise ValueError(f"{given.out}: not a folder; give another with -o")
+    system = bundle.load(given.weights or bundle.RELEASED, given.subject)
+    boxes, failed, taken, paths = given.box or [None], 0, set(), []
+    for path in given.pictures:
+        try:
+            paths += pictures.find(path)
+        except (OSError, ValueError) as error:
+            failed += tell(path, error)
+    with tqdm(total=len(paths) * len(boxes), unit="mesh", disable=None) as bar:
+        for path in paths:
+            try:
+                picture = pictures.read(path)
+            except (OSError, ValueError) as error:
+                failed += tell(path, error)
+                bar.update(len(boxes))
+                continue
+            for number, asked in enumerate(boxes, 1):
+                out = given.out / folder_name(path, number if len(boxes) > 1 else None, taken)
+                try:
+                    answer = recovery.answer(picture, asked, system, given.samples, given.seed)
+                    delivery.deliver(answer, shown(path.name), asked is not None, out)
+                    say(
+                        f"{shown(path)}: {'' if asked else assumed(answer)}see {out / 'index.html'}"
+                    )
+                except (OSError, ValueError) as error:
+                    failed += tell(path, error)
+                bar.update()
+    return 1 if failed else 0
+
+
+def render(given: argparse.Namespace) -> int:
+    """A mesh as a picture, in its colours if it has some."""
+    from . import delivery, surfaces, viewer
+    from .files import write_file
+
+    surface, out = surfaces.read(given.mesh), given.out or given.mesh.with_suffix(".png")
+    surfaces.checked(out, (".png",))
+    colour = viewer.CLAY if surface.colour is None else surface.colour
+    view = viewer.fit_view(surface.vertices_m, given.size, given.turn)
+    write_file(out, delivery.png(view.draw(surface.vertices_m, surface.faces, colour)))
+    return 0
+
+
+def export(given: argparse.Namespace) -> int:
+    """A mesh in another format or unit."""
+    from . import surfaces
+
+    surfaces.write(given.out, surfaces.read(given.mesh), given.unit)
+    return 0
+
+
+def folder_name(path: Path, number: int | None, taken: set[str]) -> str:
+    """A name for the results of a picture that is a name only, and not yet in `taken` (which it
+    joins): no dots, no separators, not too long, unlike the others on any file system."""
+    letters = (c if c.isalnum() or c in "-_" else "_" for c in path.stem)
+    stem = "".join(letters)[:50].strip("-_") or "picture"
+    base = name = stem if number is None else f"{stem}-box{number}"
+    more = 2
+    while name.casefold() in taken:
+        name, more = f"{base}-{more}", more + 1
+    taken.add(name.casefold())
+    return name
+
+
+def assumed(answer: "Answer") -> str:
+    """Which box was taken where none was given."""
+    x, y, w, h = answer.found.box
+    return f"no --box, so the whole picture was taken ({x:g},{y:g},{w:g},{h:g}); "
+
+
+def shown(name: object) -> str:
+    """A file's name as text that can be printed, whatever its bytes."""
+    return str(name).encode(errors="replace").decode()
+
+
+def say(line: str) -> None:
+    """Print a line above the progress bar."""
+    from tqdm import tqdm
+
+    tqdm.write(" ".join(line.split()))
+
+
+def tell(path: Path, error: Exception) -> int:
+    """Print, in one line that names the file, why it failed; 1."""
+    from tqdm import tqdm
+
+    line = str(error) if str(path) in str(error) else f"{path}: {error}"
+    tqdm.write(" ".join(shown(line).split()), file=sys.stderr)
+    return 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        return given.run(given)
+    except (OSError, ValueError) as error:
+        print(" ".join(shown(error).split()), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130

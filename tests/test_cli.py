@@ -1,0 +1,176 @@
+"""The command line as a user meets it: files appear, failures are one line, exit codes tell."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import trimesh
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hmdiff import cli, delivery
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Path:
+    """A working folder with a good picture and a bad one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(skimage.data.astronaut()).save("photos/astronaut.jpg")
+    Image.fromarray(skimage.data.camera()).save("photos/camera.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    return tmp_path
+
+
+@pytest.fixture
+def hand(weights):
+    """`hmdiff recover --subject hand` with few samples; returns the exit code."""
+
+    def run(*arguments: str) -> int:
+        common = ("--subject", "hand", "--samples", "2", "--weights", str(weights))
+        return cli.main(["recover", *arguments, *common])
+
+    return run
+
+
+def test_a_folder_of_pictures_gives_a_folder_each(desk, hand, capsys):
+    assert hand("photos", "-o", "results") == 0
+    out = capsys.readouterr().out
+    assert sorted(path.name for path in (desk / "results").iterdir()) == ["astronaut", "camera"]
+    for name in ("astronaut", "camera"):
+        assert {path.name for path in (desk / "results" / name).iterdir()} == delivery.FILES
+        assert f"results/{name}/index.html" in out
+    assert out.count("no --box, so the whole picture was taken (0,0,512,512)") == 2
+
+
+def test_every_box_gives_a_folder(desk, hand, capsys):
+    assert hand("photos/camera.png", "--box", "10,20,300,300", "--box=-5,0.5,200,200") == 0
+    assert "no --box" not in capsys.readouterr().out
+    for name, box in (("camera-box1", [10, 20, 300, 300]), ("camera-box2", [-5, 0.5, 200, 200])):
+        facts = json.loads((desk / "out" / name / "joints.json").read_text())
+        assert facts["box_px"] == box and facts["box_given"]
+        assert facts["picture"] == "camera.png"
+
+
+def test_one_bad_picture_is_told_in_one_line_and_the_others_go_on(desk, hand, capsys):
+    paths = ("broken.jpg", "nowhere.jpg", "photos/camera.png")
+    assert hand(*paths) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("nowhere.jpg: not there") and lines[1].startswith("broken.jpg: ")
+    assert [path.name for path in (desk / "out").iterdir()] == ["camera"]
+
+
+def test_a_box_beside_the_picture_is_told_with_the_pictures_name(desk, hand, capsys):
+    assert hand("photos/camera.png", "--box", "900,0,10,10", "--box", "0,0,400,400") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("photos/camera.png: box [900.0") and "outside the picture" in line
+    assert [path.name for path in (desk / "out").iterdir()] == ["camera-box2"]
+
+
+def test_a_users_folder_of_the_same_name_is_left_alone(desk, hand, capsys):
+    assert hand("photos/camera.png", "photos", "-o", ".") == 0
+    (desk / "broken").mkdir()
+    (desk / "broken/mine.txt").write_text("x")
+    Image.fromarray(skimage.data.camera()).save("broken.jpg")
+    assert hand("broken.jpg", "-o", ".") == 1
+    assert "holds other files" in capsys.readouterr().err
+    assert [path.name for path in (desk / "broken").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    "name", ["...jpg", "-rf.jpg", "a\\..\\b.jpg", "a\nb.jpg", "ä" * 120 + ".jpg"]
+)
+def test_odd_file_names_stay_in_the_output_folder(desk, hand, capsys, name):
+    Image.fromarray(skimage.data.camera()).save(desk / "photos" / name, "jpeg")
+    assert hand(f"photos/{name}") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert sorted(path.name for path in desk.iterdir()) == ["broken.jpg", "out", "photos"]
+    (folder,) = (desk / "out").iterdir()
+    assert {path.name for path in folder.iterdir()} == delivery.FILES
+
+
+@given(st.lists(st.tuples(st.text(max_size=80), st.sampled_from([None, 1, 2])), max_size=8))
+def test_folder_names_are_single_names_and_differ(wanted):
+    taken = set()
+    names = [
+        cli.folder_name(Path("x") / (text.replace("/", "").replace("\0", "") + "."), number, taken)
+        for text, number in wanted
+    ]
+    for name in names:
+        assert Path(name).name == name and len(name.encode()) < 240
+        assert not set(name) & set("./\\\0\n") and name[0] not in "-_"
+    assert len({name.casefold() for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ([], "required"),
+        (["recovr"], "invalid choice"),
+        (["recover"], "required"),
+        (["recover", "a.jpg", "--box", "1,2,3"], "'1,2,3' is not x,y,width,height"),
+        (["recover", "a.jpg", "--samples", "1"], "whole number 2 to 1000"),
+        (["recover", "a.jpg", "--seed", "one"], "whole number"),
+        (["recover", "a.jpg", "--subject", "cat"], "invalid choice"),
+        (["recover", "a.jpg", "--weights", "nowhere"], "nowhere: no released weights there"),
+        (["render", "nowhere.glb"], "nowhere.glb: not there"),
+        (["render", "broken.jpg"], "broken.jpg: unknown format"),
+        (["export", "nowhere.npz", "a.obj"], "nowhere.npz: not there"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line_and_exit_code_1(desk, capsys, arguments, fault):
+    try:
+        code = cli.main(arguments)
+    except SystemExit as stop:
+        code = stop.code
+    error = capsys.readouterr().err
+    assert code == 1
+    assert fault in error and error.count("\n") == 1
+
+
+def test_an_output_folder_that_is_a_file_is_refused(desk, hand, capsys):
+    assert hand("photos/camera.png", "-o", "broken.jpg") == 1
+    assert capsys.readouterr().err == "broken.jpg: not a folder; give another with -o\n"
+
+
+def test_a_mesh_is_rendered_and_exported(desk, hand):
+    assert hand("photos/camera.png") == 0
+    mesh = desk / "out/camera/mesh.glb"
+    assert cli.main(["render", str(mesh), "--size", "200", "-o", "front.png"]) == 0
+    assert cli.main(["render", str(mesh), "--size", "200", "-o", "side.png", "--turn", "90"]) == 0
+    front, side = (np.asarray(Image.open(desk / f"{name}.png")) for name in ("front", "side"))
+    assert front.shape == side.shape == (200, 200, 3)
+    assert (front != side).any() and (front != 244).any()
+    npz = str(desk / "out/camera/hypotheses.npz")
+    assert cli.main(["export", npz, "mesh.ply", "--unit", "mm"]) == 0
+    metres = trimesh.load_mesh(mesh, process=False)
+    millimetres = trimesh.load_mesh(desk / "mesh.ply", process=False)
+    assert millimetres.vertices == pytest.approx(1000 * metres.vertices, abs=1e-2)
+    got, expected = (m.visual.vertex_colors.astype(int) for m in (millimetres, metres))
+    assert np.abs(got - expected).max() <= 1
+    assert cli.main(["export", str(mesh), "mesh.glb", "--unit", "mm"]) == 1
+    assert not (desk / "mesh.glb").exists()
+
+
+def test_a_render_never_overwrites_what_is_no_picture(desk, hand, capsys):
+    assert hand("photos/camera.png") == 0
+    assert cli.main(["render", "out/camera/mesh.ply", "-o", "out/camera/mesh.glb"]) == 1
+    assert "use .png" in capsys.readouterr().err
+
+
+def test_help_has_examples_and_the_module_is_the_command(desk):
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"hmdiff": "hmdiff.cli:main"}
+    command = [sys.executable, "-m", "hmdiff", "recover", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert "examples:\n  hmdiff recover photo.jpg --box" in done.stdout
+    assert "out of their domain" in done.stdout
