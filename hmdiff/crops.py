@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from .image_bytes import open_picture
+
 MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)  # ImageNet, RGB
 SPREAD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
@@ -42,13 +44,13 @@ class Augmentation:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Decode an image file to H x W x 3 uint8 RGB.
+    """Decode an image file, or an image in a TSV (`image_bytes`), to H x W x 3 uint8 RGB.
 
     Raises:
         FileNotFoundError, ValueError: the file is missing, not an image, or cut off.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as file, Image.open(file) as image:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image; copy or make the data set again") from None

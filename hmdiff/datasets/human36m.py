@@ -13,14 +13,12 @@ Frames without a fit, or with a bad one, are skipped.
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from .bodies import SMPL_OF_H36M, BodyFrames
 from .sample import (
-    BodyFrames,
-    Sample,
-    body_samples,
     broken,
     camera_matrix,
     numbers,
@@ -29,32 +27,25 @@ from .sample import (
     rotation,
 )
 
-if TYPE_CHECKING:
-    from ..body import BodyModel
-
 SUBJECTS = {"train": (1, 5, 6, 7), "validation": (8,), "test": (9, 11)}
 STEP = 5  # of 50 frames a second
 TEST_CAMERA = "4"
 # Hips, knees, ankles, shoulders, elbows, wrists: right leg, left leg, left arm, right arm.
-H36M_LIMBS = [1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16]
-SMPL_LIMBS = [2, 5, 8, 1, 4, 7, 16, 18, 20, 17, 19, 21]
+H36M_LIMBS = [row for row, joint in enumerate(SMPL_OF_H36M) if joint >= 0]
+SMPL_LIMBS = [SMPL_OF_H36M[row] for row in H36M_LIMBS]
 # METRO drops fits that are over 50 mm off. It compares joints regressed for that purpose; SMPL's
 # own sit elsewhere in the same body, by some 30 mm, which this limit grants.
 LIMIT_MM = 80.0
 
 
-def read(
-    root: Path, split: str, model: "BodyModel", skipped: Counter | None = None
-) -> Iterator[Sample]:
-    """Samples of one split, subject by subject, in the order of the lists of images.
+def frames(root: Path, dataset: str, split: str, skipped: Counter) -> Iterator[BodyFrames]:
+    """Frames of one split, subject by subject, in the order of the lists of images.
 
     A sample's `person` is its subject.
     """
-    skipped = Counter() if skipped is None else skipped
     present(root / "annotations", "see data/raw/README.md for the tree, or run the studio")
     for subject in SUBJECTS[split]:
-        frames = subject_frames(root, subject, split, skipped)
-        yield from body_samples(frames, "human36m", split, model, skipped)
+        yield subject_frames(root, subject, split, skipped)
 
 
 def subject_frames(root: Path, subject: int, split: str, skipped: Counter) -> BodyFrames:
@@ -97,7 +88,7 @@ def subject_frames(root: Path, subject: int, split: str, skipped: Counter) -> Bo
         t=t,
         K=K,
         joints=(world_mm / 1000) @ np.swapaxes(R, 1, 2) + t[:, None],
-        joint_ids=SMPL_LIMBS,
+        joint_ids=list(SMPL_OF_H36M),
         limit_mm=LIMIT_MM,
     )
 
@@ -162,9 +153,9 @@ def _parameters(path: Path, fits: tuple) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def _joints(path: Path, joints: tuple) -> np.ndarray:
-    """The limbs' joints, (n, 12, 3) in millimetres, world axes."""
-    joints = numbers(path, "joint positions", list(joints), (len(joints), 17, 3))[:, H36M_LIMBS]
-    height = np.median(np.ptp(joints, axis=1).max(axis=1))
+    """Human3.6M's joints, (n, 17, 3) in millimetres, world axes."""
+    joints = numbers(path, "joint positions", list(joints), (len(joints), 17, 3))
+    height = np.median(np.ptp(joints[:, H36M_LIMBS], axis=1).max(axis=1))
     if height < 50:
         fault = f"joints span {height:.3g}, so not millimetres"
         raise broken(path, fault, "multiply them by 1000")

@@ -1,29 +1,25 @@
-"""The Sample that every reader yields, and what the readers share: checks, boxes, posing.
+"""The Sample that every reader yields, and what the readers share: checks and boxes.
 
 Camera axes are x right, y down, z forward; lengths are metres. Whatever is wrong with a file is
 told in one line: file, fault, remedy.
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
+from ..image_bytes import open_picture
 from ..pinhole import project
 
-if TYPE_CHECKING:
-    from ..body import BodyModel
-
-BATCH = 128  # frames posed at once, 11 MB of body vertices
 NEAREST_M = 0.05  # a mesh that comes closer to the camera has no sensible projection
-FARTHEST_M = 100.0  # a person farther off is a person given in millimetres
 SMALLEST_PX = 8.0  # a box with a shorter side shows nothing
+SUPERVISION = ("mesh", "joints_3d", "joints_2d")  # what annotations may give
+EVERYTHING = frozenset(SUPERVISION)
 
 
 @dataclass(frozen=True)
@@ -31,23 +27,27 @@ class Sample:
     """One person in one image.
 
     Attributes:
-        image: the file; whole, as far as its head and tail tell.
+        image: the file, or the row of a TSV (`image_bytes`); whole, as far as head and tail tell.
         dataset, split: where it comes from.
         person: whom or which sequence it shows; samples of one person stay on one side of a split.
-        K: 3 x 3 camera matrix, pixels.
-        box: x, y, w, h in pixels, tight around the projected mesh, clipped to the image.
-        vertices_m: V_full x 3, metres, camera axes.
-        joints_m: J x 3, metres, camera axes.
+        K: 3 x 3 camera matrix, pixels; None where camera and place are unknown.
+        box: x, y, w, h in pixels, tight around the projected mesh, clipped to the image; without a
+            camera, the annotation's own.
+        vertices_m: V_full x 3, metres, camera axes; without a camera, root-relative.
+        joints_m: J x 3, likewise.
+        given: which of SUPERVISION the annotation gives by itself. A mesh is always there, for
+            nothing is learnt here without one; it may be a fit to the others.
     """
 
     image: Path
     dataset: str
     split: str
     person: str
-    K: np.ndarray
+    K: np.ndarray | None
     box: np.ndarray
     vertices_m: np.ndarray
     joints_m: np.ndarray
+    given: frozenset[str] = EVERYTHING
 
 
 def broken(path: Path, fault: str, remedy: str) -> ValueError:
@@ -63,6 +63,20 @@ def present(path: Path, remedy: str = "copy or make the data set again") -> Path
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: not there; {remedy}")
+    return path
+
+
+def inside(folder: Path, name: str, source: Path, root: Path | None = None) -> Path:
+    """The path of a file that `source` names, relative to a folder.
+
+    Raises:
+        ValueError: one line; it would lie outside `root` (by default the folder).
+    """
+    path = Path(os.path.normpath(folder / name))
+    root = folder if root is None else root
+    if not path.is_relative_to(os.path.normpath(root)):
+        fault = f"names {name[:200]!r}, which lies outside {root}"
+        raise broken(source, fault, "put the files below that folder, and let it name them there")
     return path
 
 
@@ -127,16 +141,17 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         FileNotFoundError, ValueError: missing, empty, not an image, or cut off.
     """
-    present(path)
     remedy = "replace the image"
     try:
-        with path.open("rb") as file, Image.open(file) as image:
+        with open_picture(path) as file, Image.open(file) as image:
             size, jpeg = image.size, image.format == "JPEG"
             if jpeg:
                 file.seek(0, 2)
                 file.seek(max(0, file.tell() - 4096))
                 if b"\xff\xd9" not in file.read():  # JPEG's end mark
                     raise broken(path, "cut off before its end", remedy)
+    except FileNotFoundError:
+        raise
     except (OSError, SyntaxError):
         raise broken(path, "empty or not an image", remedy) from None
     return size
@@ -154,76 +169,7 @@ def box_around(vertices: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> np
     return np.concatenate([low, high - low])
 
 
-@dataclass(frozen=True)
-class BodyFrames:
-    """Parameters of n frames of one annotation file, still to be posed.
-
-    Attributes:
-        source: the annotation file, for messages.
-        images, persons: n each.
-        betas, poses, trans: SMPL's, (n, 10), (n, 72), (n, 3) metres, world axes.
-        R, t, K: world to camera, (n, 3, 3), (n, 3) metres; (n, 3, 3) pixels.
-        joints: joints that the file gives beside the parameters, (n, c, 3), metres, camera axes.
-        joint_ids: which SMPL joints those are, (c,).
-        limit_mm: how far the mesh's joints may lie from them, on average, once their centres meet.
-    """
-
-    source: Path
-    images: list[Path]
-    persons: list[str]
-    betas: np.ndarray
-    poses: np.ndarray
-    trans: np.ndarray
-    R: np.ndarray
-    t: np.ndarray
-    K: np.ndarray
-    joints: np.ndarray
-    joint_ids: list[int]
-    limit_mm: float
-
-
-def in_camera(points: torch.Tensor, R: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """R x + t for (B, n, 3) points, (B, 3, 3) and (B, 3); float32."""
-    points = points.numpy() @ np.swapaxes(R, -1, -2).astype(np.float32)
-    return points + t[:, None].astype(np.float32)
-
-
-def body_samples(
-    frames: BodyFrames, dataset: str, split: str, model: "BodyModel", skipped: Counter
-) -> Iterator[Sample]:
-    """Pose the frames in batches and yield those that show a person.
-
-    Raises:
-        ValueError: the joints of most frames lie far from the file's own, or metres away.
-    """
-    source, n, far = frames.source, len(frames.images), 0
-    for start in range(0, n, BATCH):
-        part = slice(start, start + BATCH)
-        arrays = (frames.betas[part], frames.poses[part], frames.trans[part])
-        with torch.inference_mode():
-            posed = model.pose(*(torch.from_numpy(x.astype(np.float32)) for x in arrays))
-        R, t, given = frames.R[part], frames.t[part], frames.joints[part]
-        vertices, joints = (in_camera(x, R, t) for x in posed)
-        if np.median(np.linalg.norm(joints[:, 0], axis=1)) > FARTHEST_M:
-            raise broken(source, "people stand over 100 m away", "is a length in millimetres?")
-        own = joints[:, frames.joint_ids]
-        shift = given.mean(axis=1, keepdims=True) - own.mean(axis=1, keepdims=True)
-        gap_mm = 1000 * np.linalg.norm(own + shift - given, axis=2).mean(axis=1)
-        for i in range(len(vertices)):
-            image, K = frames.images[start + i], frames.K[start + i]
-            if gap_mm[i] > frames.limit_mm:
-                far += 1
-                skipped["joints far from the body fit"] += 1
-                continue
-            box = box_around(vertices[i], K, image_size(image))
-            if isinstance(box, str):
-                skipped[box] += 1
-                continue
-            person = frames.persons[start + i]
-            yield Sample(image, dataset, split, person, K, box, vertices[i], joints[i])
-    if far > n / 2:
-        raise broken(
-            source,
-            f"in {far} of {n} frames the body fits over {frames.limit_mm:g} mm off its joints",
-            "was it made with another body model, or are its lengths in another unit?",
-        )
+def own_box(box: np.ndarray, size: tuple[int, int]) -> np.ndarray | str:
+    """An annotation's own box, as it is; or why it shows nothing."""
+    shown = np.minimum(box[:2] + box[2:], size) - np.maximum(box[:2], 0)
+    return box if min(shown.min(), box[2:].min()) >= SMALLEST_PX else "outside the image"

@@ -13,15 +13,12 @@ that model is decides what the ground truth means.
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..safe_pickle import load_plain
+from .bodies import BodyFrames
 from .sample import (
-    BodyFrames,
-    Sample,
-    body_samples,
     broken,
     camera_matrix,
     numbers,
@@ -29,30 +26,23 @@ from .sample import (
     rotation,
 )
 
-if TYPE_CHECKING:
-    from ..body import BodyModel
-
 KEYS = ("poses", "betas", "trans", "jointPositions", "campose_valid", "cam_poses", "cam_intrinsics")
 LIMIT_MM = 100.0  # a gendered and the neutral body differ by a few centimetres; a wrong one by more
 
 
-def read(
-    root: Path, split: str, model: "BodyModel", skipped: Counter | None = None
-) -> Iterator[Sample]:
-    """Samples of one split, sequence by sequence, person by person, frame by frame.
+def frames(root: Path, dataset: str, split: str, skipped: Counter) -> Iterator[BodyFrames]:
+    """Frames of one split, sequence by sequence, person by person.
 
     A sample's `person` is its sequence, so that people who share images are not parted.
     """
     folder = present(
         root / "sequenceFiles" / split, "see data/raw/README.md for the tree, or run the studio"
     )
-    skipped = Counter() if skipped is None else skipped
     files = sorted(folder.glob("*.pkl"))
     if not files:
         raise broken(folder, "holds no sequence (*.pkl)", "see data/raw/README.md for the tree")
     for path in files:
-        for frames in people(path, root, skipped):
-            yield from body_samples(frames, "threedpw", split, model, skipped)
+        yield from people(path, root, skipped)
 
 
 def people(path: Path, root: Path, skipped: Counter) -> Iterator[BodyFrames]:
@@ -96,6 +86,9 @@ def _person(
     world = part("jointPositions", F, 72).reshape(F, 24, 3)
     joints = world @ np.swapaxes(R, 1, 2) + t[:, None]
     folder = root / "imageFiles" / path.stem
+    visible = None
+    if "poses2d" in content:  # x, y, confidence of 18 keypoints, found in the image
+        visible = (part("poses2d", F, 3, 18)[:, 2] > 0).sum(axis=1)[valid]
     return BodyFrames(
         source=path,
         images=[folder / f"image_{i:05d}.jpg" for i in valid],
@@ -109,4 +102,5 @@ def _person(
         joints=joints[valid],
         joint_ids=list(range(24)),
         limit_mm=LIMIT_MM,
+        visible=visible,
     )

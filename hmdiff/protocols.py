@@ -1,0 +1,86 @@
+"""The protocols under which the field's papers measure bodies, by name, where ours differs.
+
+METRO and SPIN take 14 of the 17 joints that Human3.6M's regressor gives from a mesh, and differ in
+what they move to the origin: SPIN (and Pose2Mesh) the regressor's pelvis; METRO, Mesh Graphormer
+and FastMETRO the middle of the hips for joints, the pelvis for vertices. METRO's ground truth of
+3DPW is the neutral body, SPIN's the gendered one. 3DPW's own evaluation compares the 24 joints of
+the skeleton of the gendered body, and is not comparable with the others.
+
+What is measured on is a matter of splits: Human3.6M's protocol 2 is subjects 9 and 11, camera
+60457274, every fifth frame (the split `test` of every layout), without MPVE; 3DPW's and FreiHAND's
+are their test parts. FreiHAND's protocol is `metrics.HAND21`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .datasets.bodies import H36M_14
+from .metrics import Protocol, evaluate_meshes, mpvpe
+
+PELVIS, MID_HIP = 0, 17  # rows; the second is `with_mid_hip`'s
+HIPS = (1, 4)
+
+
+@dataclass(frozen=True)
+class Published:
+    """How a family of papers measures.
+
+    Attributes:
+        joints: the protocol of MPJPE and PA-MPJPE.
+        mesh_root: the regressor's row that is moved to the origin before MPVE.
+        bodies: what the ground truth of 3DPW is posed with.
+    """
+
+    joints: Protocol
+    mesh_root: int
+    bodies: str
+
+
+def _fourteen(name: str, root: int) -> Protocol:
+    regressor = "Human3.6M's 17-joint regressor"
+    return Protocol(name, H36M_14, root, regressor, reflection=False, f_mm=())
+
+
+PUBLISHED = {
+    "METRO": Published(_fourteen("METRO14", MID_HIP), PELVIS, "neutral"),
+    "SPIN": Published(_fourteen("SPIN14", PELVIS), PELVIS, "gendered"),
+    "3DPW": Published(
+        Protocol("3DPW24", tuple(range(24)), 0, "the skeleton's 24-joint regressor", False, ()),
+        mesh_root=0,
+        bodies="gendered",
+    ),
+}
+
+
+def with_mid_hip(regressor: Tensor) -> Tensor:
+    """Human3.6M's regressor (17 x V) and, as an 18th row, the middle of its hips.
+
+    Raises:
+        ValueError: not 17 rows.
+    """
+    if len(regressor) != 17:
+        raise ValueError(f"regressor of {len(regressor)} rows: give Human3.6M's, of 17")
+    return torch.cat([regressor, regressor[list(HIPS)].mean(dim=0, keepdim=True)])
+
+
+def evaluate_as(name: str, pred: Tensor, gt: Tensor, regressor: Tensor) -> dict[str, Tensor]:
+    """`metrics.evaluate_meshes` as a family of papers has it: B x V x 3 (mm) -> B each.
+
+    Args:
+        name: METRO, SPIN or 3DPW.
+        regressor: Human3.6M's, 17 x V; for 3DPW the body's own, 24 x V.
+
+    Raises:
+        ValueError: unknown name, or shapes that do not fit together.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"protocol {name!r}: unknown; one of {tuple(PUBLISHED)}")
+    published = PUBLISHED[name]
+    rows = regressor if name == "3DPW" else with_mid_hip(regressor)
+    result = evaluate_meshes(pred, gt, rows, published.joints)
+    row = rows[published.mesh_root : published.mesh_root + 1]
+    root = Protocol("root", (0,), 0, "", reflection=False, f_mm=())
+    result["MPVE"] = mpvpe(pred, gt, row, root)
+    return result
