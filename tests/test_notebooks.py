@@ -1,5 +1,6 @@
 """Notebooks: how they are kept, and what the runner promises about their pages and errors."""
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -11,6 +12,7 @@ from hmdiff import notebook, root
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = sorted((ROOT / "notebooks/pipeline").glob("*.ipynb"))
+WALKTHROUGHS = sorted((ROOT / "notebooks/walkthrough").glob("*.ipynb"))
 EVERY = sorted(
     path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
 )
@@ -40,6 +42,34 @@ def test_a_pipeline_notebook_is_one_short_job(path):
     )
     assert any("assert " in source for source in code), "nothing is asserted about the result"
     assert len(book.cells) <= 9
+
+
+@pytest.mark.parametrize("path", WALKTHROUGHS, ids=lambda path: path.stem)
+def test_a_walkthrough_asserts_asks_and_links_to_what_is_there(path):
+    book = read(path)
+    assert book.cells[0].source.startswith("# ")
+    assert "root" in notebook.declared(book, path)
+    code = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    prose = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+    assert sum("assert " in source for source in code) >= 3
+    assert max(len(source.splitlines()) for source in code) <= 28
+    exercises = re.findall(r"> \*\*Exercise (\d+)\.\*\*", prose)
+    assert len(exercises) >= 3
+    assert [int(n) for n in exercises] == list(range(1, len(exercises) + 1))
+    assert prose.count("<details><summary>Answer</summary>") == len(exercises)
+    assert prose.count("</details>") == len(exercises)
+    headings = {h.replace(" ", "-") for h in re.findall(r"^#+ (.*)$", prose, re.M)}
+    for target in re.findall(r"\]\(#(.*?)\) \|", prose):
+        assert target.replace("$", "") in {h.replace("$", "") for h in headings}, target
+    for target in re.findall(r"\]\(([\w/.]+\.ipynb)\)", prose):
+        assert (path.parent / target).is_file(), target
+
+
+def test_the_contents_page_lists_every_walkthrough():
+    page = (ROOT / "notebooks/walkthrough/README.md").read_text()
+    listed = re.findall(r"^\| \d+ \| \[(\w+)\]\((\w+)\.ipynb\)", page, re.M)
+    assert all(name == file for name, file in listed)
+    assert sorted(name for name, _ in listed) == [path.stem for path in WALKTHROUGHS]
 
 
 def book_of(*cells: str, tags: tuple[str, ...] = ("parameters",)) -> nbformat.NotebookNode:
