@@ -1,7 +1,7 @@
 """Tables beyond the paper's: where a method is good, and what the paper's open choices weigh.
 
-Every measured number is derived from the frames of per-image errors that are passed in; all are
-synthetic and say so.
+Every measured number is derived from the frames of per-image errors that are passed in, and says
+what it was measured on.
 """
 
 from pathlib import Path
@@ -9,21 +9,26 @@ from pathlib import Path
 import pandas as pd
 
 from . import stats, typeset
+from .labels import labels
 from .params import Params
 from .stats import Bootstrap
 from .strata import KINDS
-from .tables import ABLATION, PEERS, PLUS, SETS, Measured, facts, present
+from .tables import ABLATION, PEERS, PLUS, Measured, facts, present
 from .typeset import Group, Section, Sheet
 
 BROKEN_DOWN = (
     *("Mean pose", "Linear lift of mean(U)", "Baseline A", "Image Feature", "Ours w/ u_c"),
     *("Direct L2", "Ours", PLUS, *PEERS),
 )
+SEEN = (
+    "Truncated: over 5% of the vertices outside the frame; occluded: over 10% of the person hidden "
+    "by something. "
+)
 GAINS = ("Image Feature", "Baseline A", "Linear lift of mean(U)")  # that Ours is compared with
 
 
 def strata_table(dataset: str, errors: pd.DataFrame, strata: pd.DataFrame, params: Params) -> Sheet:
-    """Where a method is good: MPJPE of one studio set's images, stratum by stratum.
+    """Where a method is good: MPJPE of one set's images, stratum by stratum.
 
     Args:
         strata: image, dataset and the kinds of `strata.KINDS`; a kind that is NaN is left out.
@@ -44,11 +49,12 @@ def strata_table(dataset: str, errors: pd.DataFrame, strata: pd.DataFrame, param
     found = {kind: parts for kind, parts in found.items() if parts}
     columns = [part for parts in found.values() for part in parts.values()]
     gains = [name for name in GAINS if name in wide]
+    words = labels(params)
     return Sheet(
         stem=f"strata_{dataset}",
-        title=f"MPJPE by stratum ({SETS[dataset]}, *synthetic*)",
+        title=f"MPJPE by stratum ({words.sets[dataset]}, *{words.origin}*)",
         groups=tuple(
-            Group(f"*synthetic* {kind}", tuple(parts), (1,) * len(parts))
+            Group(f"*{words.origin}* {kind}", tuple(parts), (1,) * len(parts))
             for kind, parts in found.items()
         ),
         sections=(
@@ -68,9 +74,9 @@ def strata_table(dataset: str, errors: pd.DataFrame, strata: pd.DataFrame, param
             ),
         ),
         notes=(
-            "mm; in brackets the number of images and the bootstrap interval. Truncated: over 5% "
-            "of the vertices outside the frame; occluded: over 10% of the person hidden by "
-            "something. Facing: the turn of the hips. U: thirds of the images by U's mean spread.",
+            "mm; in brackets the number of images and the bootstrap interval. "
+            f"{SEEN if 'visibility' in found else ''}Facing: the turn of the hips. "
+            "U: thirds of the images by U's mean spread.",
             "Strata of few images have wide intervals: what they cannot tell apart they leave "
             "open.",
         ),
@@ -81,7 +87,7 @@ def strata_table(dataset: str, errors: pd.DataFrame, strata: pd.DataFrame, param
 def write_strata(
     errors: pd.DataFrame, strata: pd.DataFrame, params: Params, out: str | Path
 ) -> list[Sheet]:
-    """Write strata_{dataset} for each studio set that `strata` describes, in three forms."""
+    """Write strata_{dataset} for each set that `strata` describes, in three forms."""
     sheets = [strata_table(dataset, errors, strata, params) for dataset in present(strata)]
     return typeset.write_sheets(sheets, out)
 
@@ -103,13 +109,13 @@ def readings_table(dataset: str, errors: pd.DataFrame, params: Params) -> Sheet:
         worse = None if name == "Ours" else found["MPVE"].difference(name, "Ours")
         return (*own, worse, float(gamma), int(steps), 100 * float(diverged))
 
-    images = rows["image"].nunique()
+    images, words = rows["image"].nunique(), labels(params)
     return Sheet(
         stem=f"readings_{dataset}",
-        title=f"What the paper leaves open ({SETS[dataset]}, *synthetic*)",
+        title=f"What the paper leaves open ({words.sets[dataset]}, *{words.origin}*)",
         groups=(
-            Group("*synthetic*", ("MPVE ↓", "MPJPE ↓", "PA-MPJPE ↓"), (1, 1, 1)),
-            Group("*synthetic* MPVE", ("minus Ours",), (1,)),
+            Group(f"*{words.origin}*", ("MPVE ↓", "MPJPE ↓", "PA-MPJPE ↓"), (1, 1, 1)),
+            Group(f"*{words.origin}* MPVE", ("minus Ours",), (1,)),
             Group("tuned", ("gamma", "steps", "diverged, %"), (3, 0, 1)),
         ),
         sections=(Section(tuple((name, cells(name)) for name in names)),),
@@ -124,7 +130,7 @@ def readings_table(dataset: str, errors: pd.DataFrame, params: Params) -> Sheet:
 
 
 def write_readings(errors: pd.DataFrame, params: Params, out: str | Path) -> list[Sheet]:
-    """Write readings_{dataset} for each studio set in the frame, in three forms."""
+    """Write readings_{dataset} for each set in the frame, in three forms."""
     sheets = [readings_table(dataset, errors, params) for dataset in present(errors)]
     return typeset.write_sheets(sheets, out)
 
@@ -138,11 +144,12 @@ def search_table(subject: str, trials: pd.DataFrame, params: Params) -> Sheet:
     wide = trials.pivot(index="method", columns="setting", values="MPVE")
     methods, settings = (list(dict.fromkeys(trials[key])) for key in ("method", "setting"))
     best = trials[trials["best"]].set_index("method")["setting"]
+    words = labels(params)
     return Sheet(
         stem=f"search_{subject}",
-        title=f"Settings of training tried ({subject}, *synthetic* validation images)",
+        title=f"Settings of training tried ({subject}, *{words.pictures}* validation images)",
         groups=(
-            Group("*synthetic* MPVE ↓", tuple(settings), (1,) * len(settings)),
+            Group(f"*{words.origin}* MPVE ↓", tuple(settings), (1,) * len(settings)),
             Group("chosen", ("setting",), (0,)),
         ),
         sections=(

@@ -1,6 +1,6 @@
 """The claims sheet: which orderings of the paper's tables hold here, and how surely.
 
-A claim is a published ordering (`paper.claims`). It is tested on each studio set by the mean of
+A claim is a published ordering (`paper.claims`). It is tested on each test set by the mean of
 the paired differences over images, worse minus better, with its bootstrap interval: it *holds*
 where the whole interval is on the claim's side of zero, it *does not hold* where all of it is on
 the other side or the two systems err alike to the last digit, and is *undecided* between. Steps
@@ -15,6 +15,8 @@ import pandas as pd
 
 from . import paper, stats, typeset
 from .files import write_file
+from .labels import NAMES, Labels, labels
+from .metrics import protocol_of
 from .paper import LABELS, LOWER, Claim
 from .params import Params
 from .stats import Bootstrap, Interval
@@ -25,7 +27,7 @@ from .tables import (
     PEERS,
     PLUS,
     SCEPTICS,
-    SETS,
+    SUBJECTS,
     chosen_steps,
     decimals,
 )
@@ -33,7 +35,7 @@ from .tables import (
 
 @dataclass(frozen=True)
 class Evidence:
-    """One studio set in one metric: resampled images, and each training's means (seed x method)."""
+    """One test set in one metric: resampled images, and each training's means (seed x method)."""
 
     drawn: Bootstrap
     trainings: pd.DataFrame
@@ -49,7 +51,11 @@ COLUMNS = (
     *("difference_mean", "difference_low", "difference_high", "better_steps", "worse_steps"),
     *("images", "seeds", "verdict", "remark"),
 )
-PUBLISHED = "published systems are not run on the studio sets"
+
+
+def why_untested(words: Labels) -> str:
+    """Why claims about published systems are not tested."""
+    return f"published systems are not run on the {words.family} sets"
 
 
 def verdict(difference: Interval) -> str:
@@ -76,7 +82,7 @@ def steps_verdict(better: dict[int, int], worse: dict[int, int]) -> str:
 
 
 def resample_all(errors: pd.DataFrame, params: Params) -> Resampled:
-    """Bootstrap every studio set in every metric of the claims, all methods on shared draws."""
+    """Bootstrap every test set in every metric of the claims, all methods on shared draws."""
     return {
         (dataset, metric): Evidence(
             stats.resample_metric(rows, metric, params.stats),
@@ -112,9 +118,11 @@ def agreeing(trainings: pd.DataFrame, high: str, low: str) -> str:
     return f"{(pairs[high] > pairs[low]).sum()} of {len(pairs)}"
 
 
-def judge(claim: Claim, dataset: str, errors: pd.DataFrame, resampled: Resampled) -> dict:
-    """One row of the sheet: a claim on one studio set."""
-    row = describe(claim, SETS[dataset])
+def judge(
+    claim: Claim, dataset: str, errors: pd.DataFrame, resampled: Resampled, words: Labels
+) -> dict:
+    """One row of the sheet: a claim on one test set."""
+    row = describe(claim, words.sets[dataset])
     better, worse = claim.better.method, claim.worse.method
     if claim.metric != "steps":
         found = resampled.get((dataset, claim.metric))
@@ -124,12 +132,12 @@ def judge(claim: Claim, dataset: str, errors: pd.DataFrame, resampled: Resampled
     return row | {"better_steps": listed(a), "worse_steps": listed(b)}
 
 
-def describe(claim: Claim, studio_set: str) -> dict:
+def describe(claim: Claim, test_set: str) -> dict:
     """The published side of a row."""
     return {
         "table": claim.table,
         "kind": claim.kind,
-        "set": studio_set,
+        "set": test_set,
         "better": claim.better.label,
         "worse": claim.worse.label,
         "metric": claim.metric,
@@ -146,20 +154,23 @@ def listed(steps: dict[int, int]) -> str:
     return values[0] if len(set(values)) == 1 else ", ".join(values)
 
 
-def judge_all(errors: pd.DataFrame, resampled: Resampled) -> pd.DataFrame:
-    """Every claim on every studio set, in the order of table, set, kind, rival.
+def judge_all(errors: pd.DataFrame, resampled: Resampled, params: Params) -> pd.DataFrame:
+    """Every claim on every test set, in the order of table, set, kind, rival.
 
     Claims on published peers appear once, untested. Steps are tuned once a subject, so the body's
-    are judged on the 3DPW-like set alone.
+    are judged on 3DPW, or its like, alone.
     """
+    words = labels(params)
     rows = []
     for claim in paper.claims():
         if not claim.testable:
-            rows.append(describe(claim, "") | {"verdict": UNTESTABLE, "remark": PUBLISHED})
+            rows.append(
+                describe(claim, "") | {"verdict": UNTESTABLE, "remark": why_untested(words)}
+            )
             continue
-        sets = ("threedpw", "freihand") if claim.metric == "steps" else SETS
-        rows += [judge(claim, dataset, errors, resampled) for dataset in sets]
-    names = ["", *SETS.values()]
+        sets = ("threedpw", "freihand") if claim.metric == "steps" else NAMES
+        rows += [judge(claim, dataset, errors, resampled, words) for dataset in sets]
+    names = ["", *words.sets.values()]
     rank = {pair: i for i, pair in enumerate(dict.fromkeys(map(rivals, rows)))}
     rows.sort(
         key=lambda r: (r["table"], names.index(r["set"]), r["kind"] == "order", rank[rivals(r)])
@@ -173,14 +184,15 @@ def rivals(row: dict) -> tuple[str, str]:
     return row["better"], row["worse"]
 
 
-def sceptics(resampled: Resampled, system: str) -> pd.DataFrame:
+def sceptics(resampled: Resampled, system: str, params: Params) -> pd.DataFrame:
     """Ours or Ours+ against what needs no diffusion, the peers re-implemented here, and each other:
     no claims of the paper, judged by the same rule."""
+    sets = labels(params).sets
     others = [*SCEPTICS, *IF_PRESENT, *PEERS, "Ours", PLUS]
     names = [name for name in others if name not in (system, ORACLE, "Ours (gamma as printed)")]
     rows = [
-        {"better": system, "set": SETS[dataset], "worse": name, "metric": metric, **found}
-        for dataset in SETS
+        {"better": system, "set": sets[dataset], "worse": name, "metric": metric, **found}
+        for dataset in NAMES
         for name in names
         for metric in ABLATION
         if (found := compare(resampled.get((dataset, metric)), system, name, metric))["verdict"]
@@ -193,32 +205,34 @@ def counts_table(judged: pd.DataFrame) -> list[str]:
     """Markdown: claims about the paper's own system, and how many met which verdict."""
     ours = judged[judged["kind"] == "ours"]
     lines = []
-    for (number, studio_set), rows in ours.groupby(["table", "set"], sort=False):
+    for (number, test_set), rows in ours.groupby(["table", "set"], sort=False):
         count = Counter(rows["verdict"])
-        name = f"Table {number}, {studio_set}" if studio_set else f"Table {number}"
+        name = f"Table {number}, {test_set}" if test_set else f"Table {number}"
         lines.append([name, str(len(rows)), *(str(count[v]) for v in VERDICTS)])
     total = Counter(ours["verdict"])
     lines.append(["**All**", *(f"**{n}**" for n in (len(ours), *(total[v] for v in VERDICTS)))])
     return typeset.markdown_rows(["Paper's", "Orderings", *VERDICTS], lines)
 
 
-def matrix_table(judged: pd.DataFrame) -> list[str]:
-    """Markdown: the verdict on each ordering by studio set, in MPVE, or in steps."""
+def matrix_table(judged: pd.DataFrame, words: Labels) -> list[str]:
+    """Markdown: the verdict on each ordering by test set, in MPVE, or in steps."""
+    sets = words.sets
     rows = judged[(judged["kind"] == "ours") & judged["metric"].isin(["MPVE", "steps"])]
     rows = rows[rows["set"] != ""]
     lines = []
     for (number, metric, worse), part in rows.groupby(["table", "metric", "worse"], sort=False):
         found = dict(zip(part["set"], part["verdict"], strict=True))
         what = "takes fewer steps than" if metric == "steps" else "beats"
-        cells_ = [found.get(name, "as 3DPW-like") for name in SETS.values()]
+        cells_ = [found.get(name, f"as {sets['threedpw']}") for name in sets.values()]
         lines.append([f"Table {number}: Ours {what} {worse}", *cells_])
-    return typeset.markdown_rows(["Claim (accuracy by MPVE)", *SETS.values()], lines)
+    return typeset.markdown_rows(["Claim (accuracy by MPVE)", *sets.values()], lines)
 
 
-def detail_table(rows: pd.DataFrame) -> list[str]:
-    """Markdown: one row a claim, studio set and metric, with numbers and intervals."""
-    header = ["Claim (better < worse)", "Set", "Metric", "paper, 3DPW", "*synthetic*: better"]
-    header += ["*synthetic*: worse", "*synthetic*: worse - better", "Seeds", "Verdict"]
+def detail_table(rows: pd.DataFrame, words: Labels) -> list[str]:
+    """Markdown: one row a claim, test set and metric, with numbers and intervals."""
+    ours = f"*{words.origin}*"
+    header = ["Claim (better < worse)", "Set", "Metric", "paper, 3DPW", f"{ours}: better"]
+    header += [f"{ours}: worse", f"{ours}: worse - better", "Seeds", "Verdict"]
     lines = []
     for row in rows.to_dict("records"):
         digits = decimals(row["metric"])
@@ -244,13 +258,13 @@ def cells(row: dict) -> list[str]:
     return [typeset.show(c, digits) for c, digits in zip(shown, (1, 1, 2), strict=True)]
 
 
-def sceptics_table(rows: pd.DataFrame) -> list[str]:
+def sceptics_table(rows: pd.DataFrame, words: Labels) -> list[str]:
     """Markdown: one system against what the paper does not compare it with."""
     if not len(rows):
         return ["Nothing measured."]
-    system = rows["better"].iloc[0]
-    header = [f"{system} against", "Set", "Metric", f"*synthetic*: {system}", "*synthetic*: other"]
-    header += [f"*synthetic*: other - {system}", f"other / {system}", f"{system} is better"]
+    system, ours = rows["better"].iloc[0], f"*{words.origin}*"
+    header = [f"{system} against", "Set", "Metric", f"{ours}: {system}", f"{ours}: other"]
+    header += [f"{ours}: other - {system}", f"other / {system}", f"{system} is better"]
     words = {HOLDS: "yes", FAILS: "no", OPEN: "undecided"}
     lines = []
     for row in rows.to_dict("records"):
@@ -264,26 +278,38 @@ def sheet(
     judged: pd.DataFrame, against: dict[str, pd.DataFrame], errors: pd.DataFrame, params: Params
 ) -> str:
     """The whole claims sheet as Markdown."""
+    words = labels(params)
+    untested = f"{UNTESTABLE}: {why_untested(words)}."
     lines = [*introduction(errors, params), "", *counts_table(judged), ""]
-    lines += ["## Verdicts at a glance", "", *matrix_table(judged), ""]
+    lines += ["## Verdicts at a glance", "", *matrix_table(judged, words), ""]
     for number in (1, 2):
         rows = judged[judged["table"] == number]
         peers = rows["worse"].nunique()
         lines += [f"## Table {number}. {paper.table(number).title}", ""]
-        lines += [f"{len(rows)} orderings against {peers} systems: {UNTESTABLE}: {PUBLISHED}.", ""]
+        lines += [f"{len(rows)} orderings against {peers} systems: {untested}", ""]
     for number in (3, 4, 5):
         rows = judged[(judged["table"] == number) & (judged["kind"] == "ours")]
-        lines += [f"## Table {number}. {paper.table(number).title}", "", *detail_table(rows), ""]
+        lines += [
+            f"## Table {number}. {paper.table(number).title}",
+            "",
+            *detail_table(rows, words),
+            "",
+        ]
     speed = judged[judged["table"] == 6]
     lines += [f"## Table 6. {paper.table(6).title}", ""]
-    lines += [f"{len(speed)} orderings against FastMETRO: {UNTESTABLE}: {PUBLISHED}.", ""]
+    lines += [f"{len(speed)} orderings against FastMETRO: {untested}", ""]
     order = judged[(judged["kind"] == "order") & (judged["metric"] == "MPVE")]
     lines += ["## Orders among the other systems", "", "By MPVE; other metrics: claims.csv.", ""]
-    lines += [*detail_table(order), "", "## The sceptic's question: is diffusion needed?", ""]
+    lines += [
+        *detail_table(order, words),
+        "",
+        "## The sceptic's question: is diffusion needed?",
+        "",
+    ]
     lines += ["No claims of the paper, and not counted above. *-style* systems are re-implemented "]
     lines[-1] += "here on the same features (hmdiff/peers.py)."
     for rows in against.values():
-        lines += ["", *sceptics_table(rows)]
+        lines += ["", *sceptics_table(rows, words)]
     return "\n".join(lines) + "\n"
 
 
@@ -291,14 +317,15 @@ def introduction(errors: pd.DataFrame, params: Params) -> list[str]:
     """Title, where the numbers come from, and how a verdict is reached."""
     images = errors.groupby("dataset")["image"].nunique()
     seeds = ", ".join(map(str, sorted(errors["seed"].unique())))
-    sets = ", ".join(f"{SETS[name]} ({images.get(name, 0)} test images)" for name in SETS)
+    words = labels(params)
+    sets = ", ".join(f"{s} ({images.get(name, 0)} test images)" for name, s in words.sets.items())
     level = f"{params.stats.level:.0%}"
     tail = (1 - params.stats.level) / 2
     return [
         "# Claims",
         "",
-        f"Every measured number is *synthetic*: profile `{params.profile}`, studio sets {sets}; "
-        f"seeds {seeds}. The paper's numbers are from the licensed sets.",
+        f"Every measured number is *{words.origin}*: profile `{params.profile}`, {words.family} "
+        f"sets {sets}; seeds {seeds}. {words.papers}",
         "",
         f"A claim *{HOLDS}* where the {level} interval of the paired difference (bootstrap over "
         f"images, {params.stats.bootstrap} resamples, seeds averaged per image first) lies above "
@@ -311,17 +338,25 @@ def introduction(errors: pd.DataFrame, params: Params) -> list[str]:
         "",
         "The paper makes the claims of Tables 3 to 5 on 3DPW; the other two sets ask whether they "
         "carry over. A tie in the paper (F@15 mm with Mesh Graphormer) claims nothing.",
+        *protocols(params),
     ]
+
+
+def protocols(params: Params) -> list[str]:
+    """On the licensed sets, how the field measures there; on the studio's the tables say it."""
+    found = (protocol_of(subject, params.source) for subject in dict.fromkeys(SUBJECTS.values()))
+    lines = [f"Protocol {protocol.describe()}." for protocol in found]
+    return ["", *lines] if params.source == "raw" else []
 
 
 def write_claims(errors: pd.DataFrame, params: Params, out: str | Path) -> pd.DataFrame:
     """Write `claims.md` and `claims.csv` into `out`; returns the judged claims, one row each."""
     resampled = resample_all(errors, params)
-    judged = judge_all(errors, resampled)
-    against = {name: sceptics(resampled, name) for name in ("Ours", PLUS)}
+    judged = judge_all(errors, resampled, params)
+    against = {name: sceptics(resampled, name, params) for name in ("Ours", PLUS)}
     text = sheet(judged, against, errors, params)
-    published = [name for name in judged if name not in COLUMNS and not name.endswith("_cell")]
-    kept = judged[[*published, *COLUMNS]].round(4)
+    printed = [name for name in judged if name not in COLUMNS and not name.endswith("_cell")]
+    kept = judged[[*printed, *COLUMNS]].round(4)
     kept = kept.astype({"images": "Int64"}).assign(profile=params.profile)
     write_file(Path(out) / "claims.csv", kept.to_csv(index=False, lineterminator="\n"))
     write_file(Path(out) / "claims.md", text)

@@ -17,17 +17,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import linear
+from .body import BodyModel, load_regressor
 from .body import load as load_body
 from .coarse import CoarseMesh
 from .coarse import load as load_coarse
 from .denoiser import Baseline, Denoiser
 from .device import best_device
-from .metrics import METRICS, PROTOCOLS, evaluate_joints, evaluate_meshes
+from .metrics import METRICS, Protocol, evaluate_joints, evaluate_meshes, protocol_of
 from .params import Params
 from .sampler import Guidance, Samples, sample
 from .splits import Split
 from .train import OnePass, load_system, predict
 
+BARE_POSES = ("Detected pose u_c", "Mean of U")  # sceptic's rows without a mesh
+H36M_REGRESSOR = Path("raw/models/J_regressor_h36m_correct.npy")  # below the data folder
 CHAINS = 64  # chains that go through g at once: what fits the caches of a small machine
 
 
@@ -94,6 +97,7 @@ class Bench:
     """All that evaluation needs for one subject and seed; checkpoints are read when first used.
 
     Coarse mesh, maps and systems lie on the best device; splits and results in main memory.
+    `joint_regressor` reads the joints of `protocol` off a full mesh.
     """
 
     subject: str
@@ -106,6 +110,11 @@ class Bench:
     lift: torch.nn.Linear
     systems: dict[str, Denoiser | Baseline] = field(default_factory=dict)
 
+    @property
+    def protocol(self) -> Protocol:
+        """How the meshes of this bench are compared."""
+        return protocol_of(self.subject, self.params.source)
+
     def system(self, variant: str) -> Denoiser | Baseline:
         """The trained system of a variant."""
         if variant not in self.systems:
@@ -117,10 +126,19 @@ class Bench:
 def load_bench(subject: str, seed: int, data: Path, params: Params) -> Bench:
     """Read the models, linear maps and regressors of a subject."""
     mesh = load_coarse(data / "models" / f"{subject}_coarse.npz")
-    body = load_body(data / "models" / f"open_{subject}.npz")
+    model = load_body(data / "models" / f"{subject}.npz")
+    rows = read_regressor(model, data, params)
     maps = linear.load(data / "features" / subject / "linear.safetensors")
     mesh, *maps = (part.to(best_device()) for part in (mesh, *maps))
-    return Bench(subject, seed, data, params, mesh, body.joint_regressor, *maps)
+    return Bench(subject, seed, data, params, mesh, rows, *maps)
+
+
+def read_regressor(model: BodyModel, data: Path, params: Params) -> Tensor:
+    """The rows (. x V_full) that the protocol's joints are read with: the model's, or the field's;
+    errors of `body.load_regressor`."""
+    if protocol_of(model.subject, params.source).skeleton:
+        return model.joint_regressor
+    return load_regressor(data / H36M_REGRESSOR, 17)
 
 
 def default_knobs(params: Params) -> Knobs:
@@ -206,7 +224,7 @@ def full_mesh_mm(bench: Bench, h_0: Tensor, scale_m: float) -> Tensor:
 
 def measure(bench: Bench, h_0: Tensor, split: Split) -> dict[str, np.ndarray]:
     """Errors of coarse meshes h_0 (n, V, 3) against a split's full meshes, each metric (n,)."""
-    protocol, parts = PROTOCOLS[bench.subject], []
+    protocol, parts = bench.protocol, []
     for rows in torch.arange(len(split)).split(32):
         pred = full_mesh_mm(bench, h_0[rows], split.scale_m)
         errors = evaluate_meshes(pred, split.mesh[rows] * 1000, bench.joint_regressor, protocol)
@@ -215,9 +233,12 @@ def measure(bench: Bench, h_0: Tensor, split: Split) -> dict[str, np.ndarray]:
 
 
 def measure_pose(bench: Bench, pose: Tensor, split: Split) -> dict[str, np.ndarray]:
-    """Errors of bare poses (n, J, 3), normalised; mesh metrics are NaN."""
+    """Errors of bare poses (n, J, 3), normalised; mesh metrics are NaN, and so are all where the
+    protocol's joints are not the skeleton's: from a pose without a mesh they cannot be had."""
+    if not bench.protocol.skeleton:
+        return {name: np.full(len(pose), np.nan) for name in METRICS}
     truth = bench.joint_regressor @ split.mesh * 1000
-    errors = evaluate_joints(pose * (1000 * split.scale_m), truth, PROTOCOLS[bench.subject])
+    errors = evaluate_joints(pose * (1000 * split.scale_m), truth, bench.protocol)
     return {name: errors[name].numpy() for name in METRICS}
 
 
@@ -258,14 +279,14 @@ def evaluate_sceptics(bench: Bench, split: Split, mean: Tensor) -> pd.DataFrame:
     Args:
         mean: the mean coarse mesh of the split that trains g, (V, 3).
     """
-    n = len(split)
+    n, (detected, mean_of_U) = len(split), BARE_POSES
     lifted = lift(bench, split.u_mean)
     return pd.concat(
         [
             rows(bench, "Mean pose", measure(bench, mean.expand(n, -1, -1), split), split),
             rows(bench, "Linear lift of mean(U)", measure(bench, lifted, split), split),
-            rows(bench, "Detected pose u_c", measure_pose(bench, split.U.mode(), split), split),
-            rows(bench, "Mean of U", measure_pose(bench, split.u_mean, split), split),
+            rows(bench, detected, measure_pose(bench, split.U.mode(), split), split),
+            rows(bench, mean_of_U, measure_pose(bench, split.u_mean, split), split),
         ],
         ignore_index=True,
     )

@@ -14,9 +14,11 @@ from matplotlib.axes import Axes
 
 from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
 from .gallery import Row, figure2, overlay, photo_figure, pick_rows, side_view
+from .labels import labels
 from .paper import TABLES
+from .params import Params
 from .stats import Interval, by_image, resample
-from .tables import PEERS, PLUS, SETS
+from .tables import PEERS, PLUS
 
 __all__ = [
     "Row",
@@ -111,12 +113,16 @@ def methods_of(sweeps: pd.DataFrame, knob: str) -> list[str]:
     return methods
 
 
-def error_against_steps(sweeps: pd.DataFrame, out: Path, metric: str = "MPVE") -> str:
+def error_against_steps(
+    sweeps: pd.DataFrame, params: Params, out: Path, metric: str = "MPVE"
+) -> str:
     """Error against the number of reverse steps, for each method, on validation images."""
-    return error_against_knob(sweeps, "steps", out, metric)
+    return error_against_knob(sweeps, "steps", params, out, metric)
 
 
-def error_against_knob(sweeps: pd.DataFrame, knob: str, out: Path, metric: str = "MPVE") -> str:
+def error_against_knob(
+    sweeps: pd.DataFrame, knob: str, params: Params, out: Path, metric: str = "MPVE"
+) -> str:
     """Error against a knob of the sampler with 95% bootstrap bands over validation images.
 
     Values stand at even distances, for a grid may hold 0 and powers at once. A setting that
@@ -147,7 +153,7 @@ def error_against_knob(sweeps: pd.DataFrame, knob: str, out: Path, metric: str =
         crossed = ", × diverged" if any(lost.values()) else ""
         ax.set(
             xlabel=f"{KNOBS.get(knob, knob)} (values tried, evenly spaced{crossed})",
-            ylabel=f"{metric}, mm (validation, synthetic)",
+            ylabel=f"{metric}, mm (validation, {labels(params).origin})",
         )
         ax.legend(loc="best", fontsize=9)
         return save(made, knob_finding(sweeps, knob, metric, best, lost), out)
@@ -257,7 +263,11 @@ def calibration(covered: pd.DataFrame, out: Path) -> str:
 
 
 def differences(
-    errors: pd.DataFrame, out: Path, metric: str = "MPVE", others: Sequence[str] = OTHERS
+    errors: pd.DataFrame,
+    params: Params,
+    out: Path,
+    metric: str = "MPVE",
+    others: Sequence[str] = OTHERS,
 ) -> str:
     """How much better Ours is than every other system: paired differences with 95% intervals.
 
@@ -269,7 +279,7 @@ def differences(
         dataset: resample(by_image(rows, metric), BOOTSTRAP, LEVEL)
         for dataset, rows in errors.groupby("dataset", sort=False)
     }
-    some = next(iter(found.values())).wide
+    some, words = next(iter(found.values())).wide, labels(params)
     names = [name for name in others if name in some and some[name].notna().all()]
     cells = {d: {n: found[d].difference(n, "Ours") for n in names} for d in found}
     with rc_context(STYLE):
@@ -280,12 +290,13 @@ def differences(
             y = np.arange(len(names)) + 0.22 * (i - (len(cells) - 1) / 2)
             ax.errorbar(
                 x, y, xerr=[x - low, high - x], fmt=MARKERS[i], color=OKABE_ITO[i],
-                label=SETS[dataset], markersize=5, capsize=2,
+                label=words.sets[dataset], markersize=5, capsize=2,
             )  # fmt: skip
         ax.axvline(0, color="0.5", linewidth=1)
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
-        ax.set(xlabel=f"{metric} minus that of Ours, mm (test, synthetic); right: Ours is better")
+        where = f"mm (test, {words.origin}); right: Ours is better"
+        ax.set(xlabel=f"{metric} minus that of Ours, {where}")
         ax.legend(fontsize=9)
         better = [n for n in names if all(row[n].low > 0 for row in cells.values())]
         worse = [n for n in names if any(row[n].high < 0 for row in cells.values())]

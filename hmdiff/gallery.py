@@ -13,6 +13,8 @@ from matplotlib.patches import Rectangle
 from .body import BodyModel
 from .canvas import OKABE_ITO, STYLE, figure, save, show
 from .evaluate import METHODS, Bench, Knobs, full_mesh_mm, measure, run
+from .labels import labels
+from .params import Params
 from .photo import Recovery, fit_translation
 from .splits import Split
 from .viewer import CLAY, dress, fit_view, over, paint, shade
@@ -80,7 +82,7 @@ def pick_rows(
     return rows
 
 
-def figure2(rows: Sequence[Row], out: Path) -> str:
+def figure2(rows: Sequence[Row], params: Params, out: Path) -> str:
     """Fig. 2: input, overlay, side view, for good and difficult images."""
     with rc_context(STYLE):
         made, axes = figure(3, len(rows), 6.6, 2.15 * len(rows) + 0.6)
@@ -95,12 +97,14 @@ def figure2(rows: Sequence[Row], out: Path) -> str:
         errors = [row.error_mm for row in rows]
         finding = (
             f"From easy to hard, Ours misses the vertices by {min(errors):.0f} to "
-            f"{max(errors):.0f} mm (synthetic test images)"
+            f"{max(errors):.0f} mm ({labels(params).pictures} test images)"
         )
         return save(made, finding, out)
 
 
-def photo_figure(image: np.ndarray, found: Recovery, model: BodyModel, out: Path) -> str:
+def photo_figure(
+    image: np.ndarray, found: Recovery, model: BodyModel, params: Params, out: Path
+) -> str:
     """A picture (H x W x 3, uint8) with its box, the mesh over it, its side, and its spread."""
     high = max(float(np.percentile(found.spread_mm, 99)), 1e-3)
     faces, colour = model.faces.numpy(), dress(model.parts.numpy())
@@ -127,7 +131,7 @@ def photo_figure(image: np.ndarray, found: Recovery, model: BodyModel, out: Path
         values = ScalarMappable(Normalize(0.0, high), "viridis")
         made.colorbar(values, ax=axes[0, 3], shrink=0.7, label="spread, mm")
         finding = (
-            f"Out of domain (trained on synthetic images): {len(found.hypotheses_m)} hypotheses "
+            f"{labels(params).photograph}: {len(found.hypotheses_m)} hypotheses "
             f"spread by {np.median(found.spread_mm):.0f} mm in the median vertex, "
             f"up to {found.spread_mm.max():.0f} mm"
         )

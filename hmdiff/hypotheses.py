@@ -22,7 +22,6 @@ from scipy.stats import chi, spearmanr
 
 from .closed_form import NAME, fit_gains, sample_plus
 from .evaluate import METHODS, Bench, Knobs, full_mesh_mm, measure, run
-from .metrics import PROTOCOLS
 from .sampler import Samples
 from .splits import Split
 
@@ -90,7 +89,7 @@ def spread_and_error(
     Args:
         h_0: coarse hypotheses, normalised, (n, N, V_coarse, 3); N of at least 2.
     """
-    root = bench.joint_regressor[PROTOCOLS[bench.subject].root].double()
+    root = bench.joint_regressor[bench.protocol.root].double()
     N = h_0.shape[1]
     # The centre is the hypotheses' own mean, so they lie nearer to it than another draw would:
     # their mean square is (N - 1) / N of the variance, and that of the truth (N + 1) / N.

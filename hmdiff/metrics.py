@@ -26,6 +26,8 @@ class Protocol:
         regressor: where the joints of both meshes come from, in words.
         reflection: whether Procrustes alignment may mirror the prediction.
         f_mm: F-score thresholds in mm; the paper reports none for bodies.
+        skeleton: whether its joints are those of the body model, so that a bare pose has them; of
+            a mesh alone can other joints be regressed.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Protocol:
     regressor: str
     reflection: bool
     f_mm: tuple[int, ...]
+    skeleton: bool = True
 
     def describe(self) -> str:
         """One sentence: joint set, root, regressor, alignment."""
@@ -61,7 +64,21 @@ HAND21 = Protocol(
     reflection=True,  # as FreiHAND's own evaluation
     f_mm=(5, 15),
 )
+H36M14 = Protocol(  # as SPIN and Pose2Mesh measure 3DPW and Human3.6M
+    name="H36M14",
+    joints=(3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10),
+    root=0,
+    regressor="Human3.6M's 17-joint regressor",
+    reflection=False,
+    f_mm=(),
+    skeleton=False,
+)
 PROTOCOLS = {"body": BODY14, "hand": HAND21}
+
+
+def protocol_of(subject: str, source: str) -> Protocol:
+    """The protocol of a subject's sets: on licensed bodies the field's, else of `PROTOCOLS`."""
+    return H36M14 if (subject, source) == ("body", "raw") else PROTOCOLS[subject]
 
 
 def point_error(pred: Tensor, gt: Tensor) -> Tensor:

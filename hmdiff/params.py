@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 Positive = Annotated[int, Field(gt=0)]
 Length = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Subject = Literal["body", "hand"]
+Source = Literal["studio", "raw"]
 
 
 class Block(BaseModel):
@@ -44,6 +53,7 @@ class Prepare(Block):
 
 
 class Phi(Block):
+    weights: Path | None = None
     input_px: Annotated[int, Field(ge=64, multiple_of=32)]
     augment: Annotated[float, Field(ge=0, le=1)]
     width: Positive
@@ -57,6 +67,11 @@ class Phi(Block):
     epochs: dict[Subject, Positive]
     batch: Positive
     lr: Length
+
+    @model_serializer(mode="wrap")
+    def without_unset(self, dump: SerializerFunctionWrapHandler) -> dict:
+        """A phi that starts at random is described as it was before it could start elsewhere."""
+        return {key: value for key, value in dump(self).items() if value is not None}
 
 
 class Diffusion(Block):
@@ -158,6 +173,7 @@ class Params(Block):
     """The whole of params.yaml."""
 
     profile: str
+    source: Source = "studio"  # releases from before there was a choice do not say
     seeds: Annotated[tuple[int, ...], Field(min_length=1)]
     studio: Studio
     prepare: Prepare

@@ -7,6 +7,7 @@ Every batch is a function of (seed, epoch, position) alone, so a run that was ki
 same weights, bit for bit.
 """
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from .cropsets import CropSet, Plan
 from .device import best_device
 from .files import new_file, write_file
 from .hrnet import HRNet
+from .imagenet import load_imagenet
 from .pose import (
     PoseDistribution,
     PoseHead,
@@ -151,18 +153,24 @@ class Run:
         torch.manual_seed(seed)
         cube = settings.cube_m[train.subject] / train.scale_m
         phi = Phi(settings, train.joints.shape[1], cube)
+        if settings.weights:
+            load_imagenet(phi.phi_I, settings.weights)
         self.phi = phi.to(best_device(), memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(phi.parameters(), lr=settings.lr, fused=True)
         self.step, self.losses, self.history = 0, [], []
 
     def key(self) -> dict:
         """Everything that the weights depend on."""
-        return {
+        key = {
             "phi": self.settings.model_dump(mode="json"),
             "seed": self.seed,
             "cube": self.phi.cube,
             "train": self.train.digest(),
         }
+        if self.settings.weights:
+            with self.settings.weights.open("rb") as file:
+                key["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
+        return key
 
     def state(self) -> dict:
         """What `restore` takes."""
@@ -212,7 +220,8 @@ def train_phi(
         resume: where a killed run finds its state.
 
     Raises:
-        ValueError: the loss is no longer a number.
+        FileNotFoundError, ValueError: `settings.weights` cannot be used, or the loss is no longer
+            a number; one line.
     """
     run = Run(train, settings, seed)
     keeper = Resume(resume, run.key())

@@ -4,8 +4,9 @@
 
 The copy holds the working tree's own files (what git tracks or would track), less the reports and
 the lock of the pipeline, and is a DVC project of its own with its own cache. Its params.yaml is
-the project's with profiles/<name>.yaml laid over it. A second call brings the copy up to date and
-leaves its data, cache, lock and reports alone, so that `dvc repro` runs only what changed.
+the project's with profiles/<name>.yaml laid over it. Its data/raw is a link to the project's, so
+that licensed data lie in one place, for every profile. A second call brings the copy up to date
+and leaves its data, cache, lock and reports alone, so that `dvc repro` runs only what changed.
 """
 
 import shutil
@@ -19,7 +20,8 @@ import yaml
 from hmdiff.files import write_file
 from hmdiff.params import overlay, parse, read_yaml
 
-OWN = ("reports/", "dvc.lock", "params.yaml")  # the copy has its own
+OWN = ("reports/", "dvc.lock", "params.yaml", "data/raw/")  # the copy has its own
+RAW = Path("data/raw")
 LISTING = ".copied"  # in the copy: what the last call put there
 
 
@@ -79,10 +81,29 @@ def copy(name: str, to: Path, root: Path = Path(".")) -> None:
     for file in before.difference(names):
         (to / file).unlink(missing_ok=True)
     put("\n".join(names) + "\n", listing)
+    link(root / RAW, to / RAW)
     head = f"# Made from params.yaml and profiles/{name}.yaml; change those.\n"
     put(head + yaml.safe_dump(values, sort_keys=False), to / "params.yaml")
     # A DVC project of its own: it takes no notice of the git working tree that it lies in.
     put("[core]\n    no_scm = true\n", to / ".dvc" / "config.local")
+
+
+def link(folder: Path, at: Path) -> None:
+    """Make `at` a link to `folder`, in place of an empty folder or another link.
+
+    Raises:
+        ValueError: `at` holds files of its own.
+    """
+    if at.is_symlink():
+        at.unlink()
+    elif at.is_dir():
+        try:
+            at.rmdir()
+        except OSError:
+            fault = f"holds files; move them to {folder}, which it will link to"
+            raise ValueError(f"{at}: {fault}") from None
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.symlink_to(folder.resolve(), target_is_directory=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

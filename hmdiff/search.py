@@ -57,7 +57,9 @@ def search(
         return pd.DataFrame(columns=COLUMNS), {system: {} for system in SYSTEMS}
     key = {"subject": bench.subject, "seed": bench.seed}
     key |= {"data": digest(data, mesh), "val": digest(val, mesh)}
-    key |= bench.params.model_dump(mode="json", exclude={"studio", "prepare", "stats", "photo"})
+    key |= bench.params.model_dump(
+        mode="json", exclude={"source", "studio", "prepare", "stats", "photo"}
+    )
     keeper = Resume(resume, key)
     done = keeper.load() or []
     todo = [(system, number) for system in SYSTEMS for number in range(len(settings))]

@@ -4,7 +4,8 @@ The paper argues that DAT helps where depth is ambiguous and where the body hide
 hidden. So each test image is put into one stratum of each of three kinds:
 
     visibility  truncated (over 5% of the vertices outside the frame), else occluded (over 10% of
-                the person behind something), else visible; the studio knows both
+                the person behind something), else visible; the studio knows both, of licensed
+                images neither is known
     facing      front, side or back: how the line from the right hip to the left one lies, which
                 is to the right in a picture of someone who faces the camera (body only)
     U           narrow, middle or wide: thirds of a set's images by the mean spread of U
@@ -46,12 +47,13 @@ def thirds(spread: pd.Series, sets: pd.Series) -> np.ndarray:
     return np.select([rank <= 1 / 3, rank <= 2 / 3], ["narrow", "middle"], "wide")
 
 
-def stratify(split: Split, joints: np.ndarray, subject: str, studio: Path) -> pd.DataFrame:
+def stratify(split: Split, joints: np.ndarray, subject: str, studio: Path | None) -> pd.DataFrame:
     """The strata of each image of a split.
 
     Args:
         joints: n x J x 3, true.
-        studio: the folder of the subject's studio sets, which know what is hidden.
+        studio: the folder of the subject's studio sets, which know what is hidden; None where
+            the images are not the studio's, and their visibility stays empty.
 
     Returns:
         columns image, dataset, and one for each of KINDS that the subject has.
@@ -59,20 +61,27 @@ def stratify(split: Split, joints: np.ndarray, subject: str, studio: Path) -> pd
     Raises:
         ValueError: an image is not of the studio.
     """
-    seen = pd.concat(
-        pd.read_parquet(path).assign(image=lambda t, folder=path.parent: folder / t["image"])
-        for path in sorted(studio.glob("*/studio.parquet"))
-    )
-    seen = seen.assign(image=seen["image"].astype(str)).set_index("image")
     index = split.index
-    if not index["image"].isin(seen.index).all():
-        missing = index["image"][~index["image"].isin(seen.index)].iloc[0]
-        raise ValueError(f"{missing}: not in {studio}/*/studio.parquet; capture the sets again")
-    seen = seen.loc[index["image"]]
     found = index[["image", "dataset"]].copy()
-    found["visibility"] = visibility(seen["visible"].to_numpy(), seen["truncated"].to_numpy())
+    found["visibility"] = None
+    if studio is not None:
+        seen = known(index["image"], studio)
+        found["visibility"] = visibility(seen["visible"].to_numpy(), seen["truncated"].to_numpy())
     if subject == "body":
         found["facing"] = facing(joints)
     spread = pd.Series(split.U.spread().mean(dim=1).numpy(), index=index.index)
     found["U"] = thirds(spread, index["dataset"])
     return found
+
+
+def known(images: pd.Series, studio: Path) -> pd.DataFrame:
+    """What the studio knows of each image: columns visible and truncated; errors of `stratify`."""
+    seen = pd.concat(
+        pd.read_parquet(path).assign(image=lambda t, folder=path.parent: folder / t["image"])
+        for path in sorted(studio.glob("*/studio.parquet"))
+    )
+    seen = seen.assign(image=seen["image"].astype(str)).set_index("image")
+    if not images.isin(seen.index).all():
+        missing = images[~images.isin(seen.index)].iloc[0]
+        raise ValueError(f"{missing}: not in {studio}/*/studio.parquet; capture the sets again")
+    return seen.loc[images]

@@ -13,13 +13,13 @@ from pathlib import Path
 import pandas as pd
 
 from . import paper, stats, typeset
-from .metrics import METRICS, PROTOCOLS
+from .labels import NAMES, labels
+from .metrics import METRICS, protocol_of
 from .paper import LABELS, LOWER, PaperTable
 from .params import Params
 from .stats import Interval
 from .typeset import Cell, Group, Section, Sheet
 
-SETS = {"threedpw": "3DPW-like", "human36m": "Human3.6M-like", "freihand": "FreiHAND-like"}
 SUBJECTS = {"threedpw": "body", "human36m": "body", "freihand": "hand"}
 SCEPTICS = ("Mean pose", "Linear lift of mean(U)", "Detected pose u_c", "Baseline A")
 ORACLE = "Lift of the true joints"  # closed_form.py
@@ -41,7 +41,7 @@ PEERS_NOTE = (
     "trained on the same frozen features, images and steps as Ours; not the published networks."
 )
 
-# (number, file stem, measured columns by studio set)
+# (number, file stem, measured columns by test set)
 ACCURACY = (
     (1, "table1", {"threedpw": ABLATION, "human36m": ("MPJPE", "PA_MPJPE")}),
     (2, "table2", {"freihand": ("PA_MPVPE", "PA_MPJPE", "F5", "F15", "AUC")}),
@@ -81,8 +81,8 @@ def measure(
     """
     cells = {}
     for dataset, rows in errors.groupby("dataset", observed=True):
-        if dataset not in SETS:
-            raise ValueError(f"errors: unknown dataset {dataset!r}; known are {', '.join(SETS)}")
+        if dataset not in NAMES:
+            raise ValueError(f"errors: unknown dataset {dataset!r}; known are {', '.join(NAMES)}")
         for metric in METRICS:
             found = stats.resample_metric(rows, metric, params.stats)
             cells |= {(dataset, method, metric): found.interval(method) for method in found.wide}
@@ -90,8 +90,8 @@ def measure(
 
 
 def present(frame: pd.DataFrame) -> list[str]:
-    """The studio sets that a frame has rows of, in their order."""
-    return [dataset for dataset in SETS if (frame["dataset"] == dataset).any()]
+    """The test sets that a frame has rows of, in their order."""
+    return [dataset for dataset in NAMES if (frame["dataset"] == dataset).any()]
 
 
 def chosen_steps(errors: pd.DataFrame, dataset: str, method: str | None) -> dict[int, int]:
@@ -138,8 +138,8 @@ def published_groups(table: PaperTable) -> list[Group]:
 def accuracy_table(
     number: int, stem: str, columns: dict[str, tuple[str, ...]], data: Measured
 ) -> Sheet:
-    """One of Tables 1 to 5, measured on the studio sets of `columns`."""
-    table = paper.table(number)
+    """One of Tables 1 to 5, measured on the test sets of `columns`."""
+    table, words = paper.table(number), labels(data.params)
     if number == 4:
         columns = {dataset: (*metrics, "steps") for dataset, metrics in columns.items()}
     measured = [(dataset, metric) for dataset, metrics in columns.items() for metric in metrics]
@@ -159,13 +159,13 @@ def accuracy_table(
 
     peers = [name for name in PEERS if number < 3 and any(data.has(d, name) for d in columns)]
     plus = [PLUS] if any(data.has(d, PLUS) for d in columns) else []
-    sets = ", ".join(SETS[dataset] for dataset in columns)
+    sets = ", ".join(words.sets[dataset] for dataset in columns)
     return Sheet(
         stem=stem,
-        title=f"Table {number}. {table.title} (measured: {sets}, *synthetic*)",
+        title=f"Table {number}. {table.title} (measured: {sets}, *{words.origin}*)",
         groups=(
             *published_groups(table),
-            *(group(f"*synthetic* {SETS[d]}", metrics) for d, metrics in columns.items()),
+            *(group(f"*{words.origin}* {words.sets[d]}", m) for d, m in columns.items()),
         ),
         sections=(
             Section(rows),
@@ -176,6 +176,7 @@ def accuracy_table(
         notes=(
             *notes(tuple(columns), data),
             SCEPTICS_NOTE,
+            *poses_note(tuple(columns), data),
             *(peers_notes(tuple(columns), data) if peers else []),
             *([PLUS_NOTE] if plus else []),
             *divergence_note(tuple(columns), data),
@@ -183,6 +184,17 @@ def accuracy_table(
         ),
         facts=facts(tuple(columns), data),
     )
+
+
+def poses_note(datasets: tuple[str, ...], data: Measured) -> list[str]:
+    """Why poses without a mesh are not measured, where the protocol's joints are not theirs."""
+    found = dict.fromkeys(protocol_of(SUBJECTS[d], data.params.source) for d in datasets)
+    return [
+        f"Poses without a mesh are not measured by {protocol.name}: {protocol.regressor} reads "
+        "its joints off a mesh, and they are others than the detected ones."
+        for protocol in found
+        if not protocol.skeleton
+    ]
 
 
 def peers_notes(datasets: tuple[str, ...], data: Measured) -> list[str]:
@@ -200,7 +212,8 @@ def peers_notes(datasets: tuple[str, ...], data: Measured) -> list[str]:
 
 def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
     """Table 6: MPJPE and frames per second; `speed` maps a subject to `measure_speed`'s result."""
-    table = paper.table(6)
+    table, words = paper.table(6), labels(data.params)
+    sets, hand = words.sets, f"hand ({words.sets['freihand']})"
 
     def cells(dataset: str, method: str = "Ours") -> tuple[Cell, ...]:
         fps = frames_per_second(speed.get(SUBJECTS[dataset], {}), method)
@@ -210,18 +223,21 @@ def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
     rows = (
         (peer.label, (*peer.values, None, None, None)),
         (ours.label, (*ours.values, *cells("human36m"))),
-        ("Ours, hand (FreiHAND-like)", (None, None, *cells("freihand"))),
+        (f"Ours, {hand}", (None, None, *cells("freihand"))),
     )
     plus = (
         (PLUS, (None, None, *cells("human36m", PLUS))),
-        (f"{PLUS}, hand (FreiHAND-like)", (None, None, *cells("freihand", PLUS))),
+        (f"{PLUS}, {hand}", (None, None, *cells("freihand", PLUS))),
     )
     names = ("MPJPE ↓", "FPS, one image ↑", "FPS, batch ↑")
     datasets = ("human36m", "freihand")
     return Sheet(
         stem="table6",
-        title=f"Table 6. {table.title} (measured: Human3.6M-like, *synthetic*)",
-        groups=(*published_groups(table), Group("*synthetic* Human3.6M-like", names, (1, 1, 1))),
+        title=f"Table 6. {table.title} (measured: {sets['human36m']}, *{words.origin}*)",
+        groups=(
+            *published_groups(table),
+            Group(f"*{words.origin}* {sets['human36m']}", names, (1, 1, 1)),
+        ),
         sections=(Section(rows), Section(plus, "Beyond the paper")),
         notes=(*notes(datasets, data), *speed_notes(speed)),
         facts=facts(datasets, data),
@@ -255,35 +271,38 @@ def speed_notes(speed: dict[str, dict]) -> list[str]:
 def facts(datasets: tuple[str, ...], data: Measured) -> dict[str, str]:
     """Constants of a table for its CSV."""
     rows = data.errors[data.errors["dataset"].isin(datasets)]
+    protocols = [protocol_of(SUBJECTS[d], data.params.source) for d in datasets]
     return {
         "profile": data.params.profile,
         "seeds": " ".join(map(str, sorted(rows["seed"].unique()))),
-        "protocol": " ".join(dict.fromkeys(PROTOCOLS[SUBJECTS[d]].name for d in datasets)),
+        "protocol": " ".join(dict.fromkeys(protocol.name for protocol in protocols)),
     }
 
 
 def notes(datasets: tuple[str, ...], data: Measured) -> list[str]:
     """What stands under every table: origin, images, seeds, intervals, protocol, rows."""
-    errors, settings = data.errors, data.params
+    errors, settings, words = data.errors, data.params, labels(data.params)
     counts = []
     for dataset in datasets:
         rows = errors[errors["dataset"] == dataset]
         seeds = ", ".join(map(str, sorted(rows["seed"].unique()))) or "none"
-        counts.append(f"{SETS[dataset]} {rows['image'].nunique()} test images, seeds {seeds}")
+        images = rows["image"].nunique()
+        counts.append(f"{words.sets[dataset]} {images} test images, seeds {seeds}")
     ours = errors[(errors["method"] == "Ours") & errors["dataset"].isin(datasets)]
     hypotheses = ", ".join(map(str, sorted(ours["hypotheses"].dropna().astype(int).unique())))
-    protocols = dict.fromkeys(PROTOCOLS[SUBJECTS[dataset]].describe() for dataset in datasets)
+    protocols = dict.fromkeys(
+        protocol_of(SUBJECTS[dataset], settings.source).describe() for dataset in datasets
+    )
     return [
-        f"Measured columns are *synthetic*: profile `{settings.profile}`, pictures rendered by "
-        f"the capture studio; {'; '.join(counts)}.",
+        f"Measured columns are *{words.origin}*: profile `{settings.profile}`, {words.made}; "
+        f"{'; '.join(counts)}.",
         f"In brackets: {settings.stats.level:.0%} interval, bootstrap over images "
         f"({settings.stats.bootstrap} resamples), seeds averaged per image first. "
         f"{seed_note(datasets, data)}",
         *(f"Protocol {text}." for text in protocols),
         f"Ours is the centre of H_0 from {hypotheses or 'no'} hypotheses. {typeset.DASH}: not "
         "published, or not measured.",
-        "Published columns are the paper's, on the licensed sets: other pictures, other bodies. "
-        "Compare rows within a column, not published with measured.",
+        words.published,
     ]
 
 
@@ -294,7 +313,7 @@ def seed_note(datasets: tuple[str, ...], data: Measured) -> str:
         rows = data.errors[data.errors["dataset"] == dataset]
         deviation = stats.spread_over_seeds(rows, "Ours", "MPJPE")
         if not math.isnan(deviation):
-            moved.append(f"{SETS[dataset]} {deviation:.1f} mm")
+            moved.append(f"{labels(data.params).sets[dataset]} {deviation:.1f} mm")
     if not moved:
         return "One seed: the spread between trainings is not covered."
     return f"Standard deviation of Ours' MPJPE over seeds: {', '.join(moved)}."
@@ -323,7 +342,7 @@ def steps_note(number: int, params: Params) -> list[str]:
 def build_tables(
     errors: pd.DataFrame, speed: dict[str, dict], costs: dict[str, dict[str, dict]], params: Params
 ) -> list[Sheet]:
-    """All tables as sheets, in the order of the paper, then the extra studio sets."""
+    """All tables as sheets, in the order of the paper, then the extra test sets."""
     data = measure(errors, params, costs)
     sheets = [accuracy_table(*entry, data) for entry in ACCURACY]
     return sorted([*sheets, speed_table(speed, data)], key=lambda s: ("_" in s.stem, s.stem))

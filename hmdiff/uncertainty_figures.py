@@ -12,10 +12,14 @@ from matplotlib.axes import Axes
 from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
 from .figures import BOOTSTRAP, LEVEL, draw_band
 from .hypotheses_table import KINDS, columns_of
+from .labels import labels
+from .params import Params
 from .stats import Bootstrap, resample
 
 
-def error_by_number(errors: pd.DataFrame, subject: str, out: Path, metric: str = "MPJPE") -> str:
+def error_by_number(
+    errors: pd.DataFrame, subject: str, params: Params, out: Path, metric: str = "MPJPE"
+) -> str:
     """Error against the number of hypotheses, a panel for each method, with bands over images.
 
     Args:
@@ -34,7 +38,7 @@ def error_by_number(errors: pd.DataFrame, subject: str, out: Path, metric: str =
             ax.set_xticks(range(len(sizes)), [f"{M}" for M in sizes])
             ax.set_title(method)
             ax.set_xlabel("hypotheses $M$ (evenly spaced)")
-        axes[0, 0].set_ylabel(f"{metric}, mm (test, synthetic)")
+        axes[0, 0].set_ylabel(f"{metric}, mm (test, {labels(params).origin})")
         axes[0, 0].legend(fontsize=9)
         return save(made, number_finding(found, methods, sizes[-1], subject, metric), out)
 
@@ -54,7 +58,12 @@ def number_finding(found: Bootstrap, methods: list[str], M: int, subject: str, m
 
 
 def uncertainty(
-    bins: pd.DataFrame, covered: pd.DataFrame, summary: pd.DataFrame, subject: str, out: Path
+    bins: pd.DataFrame,
+    covered: pd.DataFrame,
+    summary: pd.DataFrame,
+    subject: str,
+    params: Params,
+    out: Path,
 ) -> str:
     """Is the spread of the hypotheses honest? Error by bin of spread, and coverage beside it.
 
@@ -74,7 +83,7 @@ def uncertainty(
         left.set(xlim=(0, top), ylim=(0, top), aspect="equal")
         left.set(
             xlabel="RMS spread, mm (each point a tenth of the vertices)",
-            ylabel="RMS error, mm (test, synthetic)",
+            ylabel=f"RMS error, mm (test, {labels(params).origin})",
         )
         right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         right.set(xlabel="probability of the ball about the centre", ylabel="vertices inside it")

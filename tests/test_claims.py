@@ -48,7 +48,7 @@ def errors_frame(seeds=(0,), images: int = 60, means=MEANS) -> pd.DataFrame:
 
 
 def judged(errors: pd.DataFrame) -> pd.DataFrame:
-    return claims.judge_all(errors, claims.resample_all(errors, SETTINGS))
+    return claims.judge_all(errors, claims.resample_all(errors, SETTINGS), SETTINGS)
 
 
 def one(sheet: pd.DataFrame, worse: str, metric: str = "MPVE", where: str = "3DPW-like"):
@@ -139,7 +139,7 @@ def test_neighbouring_baselines_are_judged_too() -> None:
 
 def test_the_sceptics_comparison_has_no_claims_of_the_paper() -> None:
     errors = errors_frame()
-    found = claims.sceptics(claims.resample_all(errors, SETTINGS), "Ours")
+    found = claims.sceptics(claims.resample_all(errors, SETTINGS), "Ours", SETTINGS)
     assert set(found["worse"]) == {"Mean pose", "Baseline A"}
     assert set(found["verdict"]) == {"holds"} and len(found) == 2 * 3 * 3
 

@@ -11,12 +11,13 @@ import trimesh
 from frames import errors_frame
 from PIL import Image
 
-from hmdiff import figures, report
+from hmdiff import figures, params, report
 from hmdiff.canvas import LIMIT_BYTES
 from hmdiff.metrics import METRICS
 from hmdiff.photo import Recovery, assumed_camera
 from hmdiff.viewer import dress
 
+PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
 IMAGES, STEPS = 40, (5, 10, 20)
 BEST = {"Ours": 10, "Image Feature": 20}
 
@@ -71,7 +72,7 @@ def recovery(image: np.ndarray) -> tuple[Recovery, np.ndarray]:
 
 
 def test_the_finding_about_steps_names_the_best_method_and_setting(sweeps, tmp_path):
-    finding = figures.error_against_steps(sweeps, tmp_path / "steps.png")
+    finding = figures.error_against_steps(sweeps, PARAMS, tmp_path / "steps.png")
     assert "Ours is best at steps = 10, with 60 mm MPVE" in finding
     assert "Image Feature with 75 mm at 20" in finding
     with Image.open(tmp_path / "steps.png") as image:
@@ -80,14 +81,14 @@ def test_the_finding_about_steps_names_the_best_method_and_setting(sweeps, tmp_p
 
 
 def test_a_setting_that_diverged_is_never_the_best(sweeps, tmp_path):
-    finding = figures.error_against_knob(sweeps, "gamma", tmp_path / "gamma.png")
+    finding = figures.error_against_knob(sweeps, "gamma", PARAMS, tmp_path / "gamma.png")
     assert "best at gamma = 0.2, with 60 mm" in finding
     assert "70 mm at 0.1" in finding
     assert "diverged: Ours at 5" in finding
     only = sweeps[sweeps["value"] == 5.0]
     only = only[only["knob"] == "gamma"]
     assert "every gamma tried diverged" in figures.error_against_knob(
-        only, "gamma", tmp_path / "lost.png"
+        only, "gamma", PARAMS, tmp_path / "lost.png"
     )
 
 
@@ -101,7 +102,7 @@ def test_bands_are_the_normal_theory_interval_of_the_mean(sweeps):
 
 def test_an_unknown_knob_is_one_clear_line(sweeps, tmp_path):
     with pytest.raises(ValueError, match="no method was swept over 'k_start'"):
-        figures.error_against_knob(sweeps, "k_start", tmp_path / "x.png")
+        figures.error_against_knob(sweeps, "k_start", PARAMS, tmp_path / "x.png")
 
 
 def test_the_relative_gap_counts_chains_that_stay_on_and_ignores_what_is_not_measured(tmp_path):
@@ -135,7 +136,7 @@ def test_differences_say_whom_ours_beats_and_who_beats_it(tmp_path):
 
     names = ("Ours", "Baseline A", "Ours+", "Direct L2")
     errors = errors_frame(values, names, {}, (0, 1), 30)
-    finding = figures.differences(errors[errors["subject"] == "body"], tmp_path / "d.png")
+    finding = figures.differences(errors[errors["subject"] == "body"], PARAMS, tmp_path / "d.png")
     assert finding == (
         "Ours is surely better than 1 of 3 systems on every set; on some set Ours+ beats it"
     )
@@ -183,7 +184,7 @@ def test_figures_are_light_and_the_same_twice_even_of_noise(tmp_path):
         label="body",
     )
     paths = [tmp_path / name for name in ("a.png", "b.png")]
-    findings = {figures.figure2([row] * 2, path) for path in paths}
+    findings = {figures.figure2([row] * 2, PARAMS, path) for path in paths}
     assert findings == {
         "From easy to hard, Ours misses the vertices by 80 to 80 mm (synthetic test images)"
     }
@@ -195,7 +196,7 @@ def test_figures_are_light_and_the_same_twice_even_of_noise(tmp_path):
 def test_the_photo_figure_says_that_it_is_out_of_domain(tmp_path):
     image = noise(200, 150)
     found, _ = recovery(image)
-    finding = figures.photo_figure(image, found, Ball(), tmp_path / "photo.png")
+    finding = figures.photo_figure(image, found, Ball(), PARAMS, tmp_path / "photo.png")
     assert finding.startswith("Out of domain (trained on synthetic images): 3 hypotheses")
     assert f"{np.median(found.spread_mm):.0f} mm in the median" in finding
     assert (tmp_path / "photo.png").stat().st_size <= LIMIT_BYTES
@@ -225,7 +226,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def reports(sweeps, tmp_path) -> Path:
-    figures.error_against_steps(sweeps, tmp_path / "figures" / "steps.png")
+    figures.error_against_steps(sweeps, PARAMS, tmp_path / "figures" / "steps.png")
     for folder in ("tables", "notebooks"):
         (tmp_path / folder).mkdir()
     table = "### Table {n}\n\n| Method | MPVE |\n| :-- | --: |\n| a <b> & c | 1 |\n\n- note {n}\n"

@@ -14,6 +14,7 @@ from PIL import Image
 from hmdiff import closed_form, evaluate, hypotheses, hypotheses_table, uncertainty_figures
 from hmdiff import params as hmdiff_params
 from hmdiff.canvas import LIMIT_BYTES
+from hmdiff.metrics import HAND21
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = hmdiff_params.load(ROOT / "params.yaml").model_copy(
@@ -92,6 +93,7 @@ def honest(images: int = 120, V: int = 60, draws: int = 25):
     drawn = centre + sigma * torch.randn(images, draws + 1, V, 3, generator=generator)
     bench = SimpleNamespace(
         subject="hand",
+        protocol=HAND21,
         mesh=SimpleNamespace(f=torch.zeros(1)),
         upsampler=torch.nn.Identity(),
         joint_regressor=torch.zeros(21, V),  # the root of every mesh at the origin
@@ -226,7 +228,7 @@ def test_every_kind_that_is_measured_has_its_label(bench, split, samples):
 def test_the_figure_of_numbers_says_what_the_centre_and_the_oracle_give(tmp_path):
     errors = made_up()
     path = tmp_path / "hypotheses_body.png"
-    finding = uncertainty_figures.error_by_number(errors, "body", path)
+    finding = uncertainty_figures.error_by_number(errors, "body", SETTINGS, path)
     of = errors[(errors["method"] == "Ours") & (errors["M"] == 25)].groupby("kind")["MPJPE"].mean()
     assert f"25 hypotheses of Ours, the centre errs by {of['mean']:.0f} mm MPJPE" in finding
     assert f"an oracle picks by {of['oracle']:.0f}" in finding
@@ -245,7 +247,7 @@ def test_the_figure_of_uncertainty_reads_its_finding_off_the_tables(tmp_path):
     summary = pd.DataFrame({m: hypotheses.summarise(*both) for m, both in found.items()}).T
     path = tmp_path / "uncertainty_body.png"
     finding = uncertainty_figures.uncertainty(
-        bins, covered.set_index(nominal), summary, "body", path
+        bins, covered.set_index(nominal), summary, "body", SETTINGS, path
     )
     assert "4% for Ours, 50% for Ours w/ H_U" in finding
     assert "3.0, 1.0 times as large" in finding and "correlation 0.89, 0.89" in finding

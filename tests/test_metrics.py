@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from hmdiff import metrics
-from hmdiff.metrics import BODY14, HAND21, PROTOCOLS
+from hmdiff.metrics import BODY14, H36M14, HAND21, PROTOCOLS, protocol_of
 
 
 @pytest.fixture
@@ -267,6 +267,25 @@ def test_the_protocol_describes_itself() -> None:
     assert "14 joints" in BODY14.describe() and "no reflections" in BODY14.describe()
     assert "21 joints" in HAND21.describe() and "reflections allowed" in HAND21.describe()
     assert set(PROTOCOLS) == {"body", "hand"}
+
+
+def test_licensed_bodies_are_measured_as_the_field_does_and_nothing_else_changes() -> None:
+    assert protocol_of("body", "raw") is H36M14
+    assert protocol_of("body", "studio") is BODY14
+    assert protocol_of("hand", "raw") is protocol_of("hand", "studio") is HAND21
+    assert [p.skeleton for p in (BODY14, HAND21, H36M14)] == [True, True, False]
+    assert "14 joints from Human3.6M's 17-joint regressor" in H36M14.describe()
+
+
+def test_both_body_protocols_take_the_same_joints_of_a_person_in_the_same_order() -> None:
+    """Human3.6M lists pelvis, right leg, left leg, spine, neck, nose, head, left arm, right arm."""
+    right_leg, left_leg, left_arm, right_arm = (2, 5, 8), (1, 4, 7), (16, 18, 20), (17, 19, 21)
+    skeleton = [0, *right_leg, *left_leg, 3, 12, 15, 15, *left_arm, *right_arm]
+    pred, gt, regressor = body()
+    own = metrics.evaluate_meshes(pred, gt, regressor, BODY14)
+    theirs = metrics.evaluate_meshes(pred, gt, regressor[skeleton], H36M14)
+    for name in ("MPVE", "MPJPE", "PA_MPJPE", "PA_MPVPE"):
+        torch.testing.assert_close(own[name], theirs[name], rtol=0, atol=0)
 
 
 def test_meshes_of_another_subject_and_a_broken_truth_are_refused() -> None:

@@ -89,6 +89,7 @@ def test_values_cannot_be_changed_in_passing():
         ("diffusion.schedule", "cosine", "diffusion.schedule"),
         ("phi.input_px", 200, "phi.input_px"),
         ("g.width", 64, "g.width"),
+        ("source", "internet", "source"),
         ("seeds", [], "seeds"),
         ("sampler.steps", 201, "201 steps asked for, but diffusion.K is 200"),
         ("tune.steps", [10, 500], "500 steps asked for, but diffusion.K is 200"),
@@ -109,6 +110,15 @@ def test_a_file_that_is_no_mapping_is_named_in_one_line(tmp_path, text):
     with pytest.raises(ValueError, match="params.yaml") as caught:
         params.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_given_leave_no_trace_in_what_describes_a_network():
+    values = yaml.safe_load(TEXT)
+    phi = params.load(ROOT / "params.yaml").phi
+    assert "weights" in values["phi"] and "weights" not in phi.model_dump(mode="json")
+    given = phi.model_copy(update={"weights": Path("a/b.pth")})
+    dumped = given.model_dump(mode="json")
+    assert dumped["weights"] == "a/b.pth" and params.Phi.model_validate(dumped) == given
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):

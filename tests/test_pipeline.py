@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import yaml
 
-from hmdiff import params, profiles
+from hmdiff import paper, params, profiles
 
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -128,6 +128,18 @@ def test_every_notebook_of_the_pipeline_has_a_stage():
     assert run == {path.name for path in (ROOT / "notebooks/pipeline").glob("*.ipynb")}
 
 
+def test_the_licensed_profile_is_the_papers_setting_and_names_the_papers_results():
+    values = params.parse(profiles.merged("licensed", ROOT), "licensed")
+    assert values.source == "raw" and values.phi.weights and values.phi.input_px == 224
+    assert values.phi.width == 64 and values.diffusion.K == 200 and values.g.lr == 1e-4
+    s = values.sampler
+    assert (s.N, s.r, s.gamma, s.steps) == (25, 0.05, 0.2, 40)
+    text = (ROOT / "profiles/licensed.yaml").read_text()
+    for number in (1, 2):
+        for published in paper.table(number).ours.values:
+            assert str(published) in text
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_is_a_valid_overlay(name):
     values = profiles.merged(name, ROOT)
@@ -142,9 +154,10 @@ def project(tmp_path: Path) -> Path:
         "params.yaml": (ROOT / "params.yaml").read_text(),
         "profiles/tiny.yaml": "profile: tiny\ng: {batch: 2}\n",
         "hmdiff/module.py": "a = 1\n",
+        "data/raw/README.md": "where to get them\n",
         "reports/metrics.json": "{}",
         "dvc.lock": "schema: '2.0'\n",
-        ".gitignore": "/runs/\n",
+        ".gitignore": "/runs/\n/data/*\n!/data/raw/\n",
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -166,7 +179,7 @@ def test_a_second_copy_brings_changes_and_keeps_what_the_run_made(project):
     profiles.copy("tiny", to, project)
     stamp = (to / "params.yaml").stat().st_mtime_ns
     (to / "dvc.lock").write_text("made by the run\n")
-    (to / "data").mkdir()
+    (to / "data").mkdir(exist_ok=True)
     (to / "data" / "result").write_text("made by the run\n")
     (project / "hmdiff/new.py").write_text("b = 2\n")
     (project / "hmdiff/module.py").unlink()
@@ -174,6 +187,33 @@ def test_a_second_copy_brings_changes_and_keeps_what_the_run_made(project):
     assert (to / "hmdiff/new.py").is_file() and not (to / "hmdiff/module.py").exists()
     assert (to / "dvc.lock").is_file() and (to / "data/result").is_file()
     assert (to / "params.yaml").stat().st_mtime_ns == stamp, "an unchanged file was written again"
+
+
+def test_a_copy_sees_the_licensed_data_of_the_project_itself(project):
+    to = project / "runs" / "tiny"
+    profiles.copy("tiny", to, project)
+    (project / "data/raw/models").mkdir()
+    (project / "data/raw/models/SMPL_NEUTRAL.pkl").write_text("mine\n")
+    assert (to / "data/raw").is_symlink()
+    assert (to / "data/raw/models/SMPL_NEUTRAL.pkl").read_text() == "mine\n"
+    profiles.copy("tiny", to, project)
+    assert (to / "data/raw").resolve() == project / "data/raw"
+    assert (project / "data/raw/README.md").is_file(), "refreshing went through the link"
+
+
+def test_an_older_copys_own_page_gives_way_to_the_link_but_nothing_else_does(project):
+    to = project / "runs" / "tiny"
+    (to / "data/raw").mkdir(parents=True)
+    (to / "data/raw/README.md").write_text("older\n")
+    (to / profiles.LISTING).write_text("data/raw/README.md\n")
+    profiles.copy("tiny", to, project)
+    assert (to / "data/raw").is_symlink() and (project / "data/raw/README.md").is_file()
+    (to / "data/raw").unlink()
+    (to / "data/raw").mkdir()
+    (to / "data/raw/mine.pkl").write_text("mine\n")
+    with pytest.raises(ValueError, match="data/raw: holds files; move them to"):
+        profiles.copy("tiny", to, project)
+    assert (to / "data/raw/mine.pkl").is_file()
 
 
 def test_a_copy_never_lands_on_other_files(project):

@@ -1,5 +1,7 @@
 """phi learns, repeats itself bit for bit, survives a kill, and says what it saw."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,9 @@ from test_cropsets import SCALE_M, write_prepared
 from hmdiff import params, pretrain
 from hmdiff.checkpoint import Resume
 from hmdiff.cropsets import read_crops
+from hmdiff.hrnet import HRNet
 from hmdiff.pose import PoseDistribution
-from hmdiff.pretrain import extract_features, load_phi, mpjpe_mm, plan_epoch, train_phi
+from hmdiff.pretrain import Run, extract_features, load_phi, mpjpe_mm, plan_epoch, train_phi
 
 SETTINGS = params.Phi(
     input_px=64,
@@ -60,6 +63,44 @@ def test_two_runs_give_the_same_bytes(toy):
     assert results(tmp / "a") == results(tmp / "b")
     train_phi(train, val, SETTINGS, 1, tmp / "c", tmp / "resume.pt")
     assert results(tmp / "c")[0] != results(tmp / "a")[0]
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Of a backbone of these sizes, trained elsewhere."""
+    torch.manual_seed(9)
+    s = SETTINGS
+    net = HRNet(s.width, s.blocks, s.modules, s.context_channels)
+    torch.save(net.state_dict(), tmp_path / "hrnet.pth")
+    return tmp_path / "hrnet.pth", net
+
+
+def test_given_weights_are_where_the_backbone_starts_and_the_head_does_not(toy, weights):
+    train = toy[0]
+    path, net = weights
+    run, plain = Run(train, change(weights=path), 0), Run(train, SETTINGS, 0)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(run.phi.phi_I.state_dict()[name], tensor)
+    for name, tensor in plain.phi.phi_P.state_dict().items():
+        assert torch.equal(run.phi.phi_P.state_dict()[name], tensor)
+
+
+def test_a_run_that_starts_elsewhere_is_another_run(toy, weights):
+    train, path = toy[0], weights[0]
+    plain, given = Run(train, SETTINGS, 0).key(), Run(train, change(weights=path), 0).key()
+    assert set(plain) == {"phi", "seed", "cube", "train"} and "weights" not in plain["phi"]
+    torch.manual_seed(10)
+    state = {n: torch.rand_like(w) if w.is_floating_point() else w
+             for n, w in weights[1].state_dict().items()}  # fmt: skip
+    torch.save(state, path)
+    other = Run(train, change(weights=path), 0).key()
+    assert plain["phi"] != given["phi"] == other["phi"]  # the same path
+    assert given["weights"] != other["weights"]
+
+
+def test_weights_that_are_missing_are_one_line(toy):
+    with pytest.raises(FileNotFoundError, match=r"none\.pth: no such weights"):
+        Run(toy[0], change(weights=Path("none.pth")), 0)
 
 
 @pytest.mark.parametrize("killed_at", [1, 3, 4])  # in an epoch, at its end, in the next

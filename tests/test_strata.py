@@ -52,6 +52,16 @@ def test_images_find_what_the_studio_knows_of_them(split):
     assert set(found.columns) <= {"image", "dataset", *strata.KINDS}
 
 
+def test_of_images_that_are_not_the_studios_visibility_is_not_known(split, tmp_path):
+    joints = np.zeros((2, 24, 3))
+    joints[:, strata.LEFT_HIP, 0] = 0.1
+    found = strata.stratify(split, joints, "body", None)
+    assert found["visibility"].isna().all()
+    assert found["facing"].tolist() == ["front", "front"] and found["U"].notna().all()
+    found.to_parquet(tmp_path / "strata.parquet")
+    assert pd.read_parquet(tmp_path / "strata.parquet")["visibility"].isna().all()
+
+
 def test_an_image_that_the_studio_does_not_know_is_named(split, tmp_path):
     split.index.loc[0, "image"] = "elsewhere.jpg"
     with pytest.raises(ValueError, match=r"elsewhere\.jpg: not in .*; capture"):

@@ -152,6 +152,24 @@ def test_the_true_joints_have_no_error_and_a_pose_has_no_mesh_error(bench, split
     assert np.isnan(errors["MPVE"]).all()
 
 
+def test_joints_that_are_not_the_skeletons_are_read_off_meshes_alone(bench, split):
+    """On licensed bodies: 17 rows, of which 14 count; a bare pose has none of them."""
+    licensed = bench.params.model_copy(update={"source": "raw"})
+    rows = torch.softmax(torch.randn(17, V_FULL, generator=torch.Generator().manual_seed(4)), dim=1)
+    field = replace(bench, subject="body", params=licensed, joint_regressor=rows)
+    assert field.protocol.name == "H36M14" and bench.protocol.name == "HAND21"
+    errors = evaluate.measure(field, split.h_0, split)
+    pred = evaluate.full_mesh_mm(field, split.h_0, split.scale_m).double()
+    joints, truth = ((rows.double() @ mesh)[:, :, :] for mesh in (pred, split.mesh.double() * 1000))
+    gap = (joints - joints[:, :1]) - (truth - truth[:, :1])
+    of = [3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10]
+    np.testing.assert_allclose(errors["MPJPE"], gap.norm(dim=2)[:, of].mean(1), rtol=1e-6)
+    bare = evaluate.evaluate_sceptics(field, split, split.h_0.mean(0))
+    poses = bare["method"].isin(evaluate.BARE_POSES)
+    assert poses.sum() == 2 * len(split)
+    assert bare[poses]["MPJPE"].isna().all() and bare[~poses]["MPJPE"].notna().all()
+
+
 def test_the_sweep_never_picks_a_setting_that_diverges(bench, split):
     frame, tuned = evaluate.sweep(bench, split)
     assert set(tuned) == {method.tuned for method in evaluate.METHODS.values()}
