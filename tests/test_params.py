@@ -79,6 +79,9 @@ def test_values_cannot_be_changed_in_passing():
         values.sampler.gamma = 1.0
 
 
+TUNE = {"epochs": {"body": 5, "hand": 0}, "lr": 1e-4}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -93,6 +96,17 @@ def test_values_cannot_be_changed_in_passing():
         ("sampler.steps", 201, "201 steps asked for, but diffusion.K is 200"),
         ("tune.steps", [10, 500], "500 steps asked for, but diffusion.K is 200"),
         ("studio.freihand", {"train": 1, "test": 1}, "studio.freihand.validation"),
+        ("prepare.extra", [{"dataset": "cocoo", "root": "a"}], "prepare.extra.0.dataset"),
+        ("prepare.extra", [{"dataset": "coco", "root": "a", "filter": "x"}], "extra.0.filter"),
+        ("prepare.extra", [{"dataset": "coco", "root": "../a"}], "extra.0: root ../a is not below"),
+        ("prepare.extra", [{"dataset": "threedpw", "root": "a"}], "threedpw is read anyway"),
+        ("prepare.extra", 2 * [{"dataset": "coco", "root": "a"}], "extra: coco is there twice"),
+        ("phi.mix", {"cocoo": 1.0}, "phi.mix.cocoo"),
+        ("phi.mix", {"coco": 1.0}, "phi.mix: coco is not read; add it to prepare.extra"),
+        ("phi.mix", {"threedpw": 0.5}, "phi: mix: the shares of the body add up to 0.5, not to 1"),
+        ("phi.finetune", {"dataset": "3dpw", **TUNE}, "phi.finetune.dataset"),
+        ("phi.finetune", {"dataset": "mpii", **TUNE}, "phi.finetune.dataset: mpii is not read"),
+        ("phi.finetune", {"dataset": "freihand", **TUNE}, "epochs.body: freihand shows no body"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(tmp_path, key, value, message):
