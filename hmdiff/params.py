@@ -15,13 +15,6 @@ Length = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Subject = Literal["body", "hand"]
-Dataset = Literal["threedpw", "human36m", "freihand", "coco", "mpii", "muco", "up3d"]
-STUDY = ("threedpw", "human36m", "freihand")  # sets that every study reads
-
-
-def subject_of(dataset: Dataset) -> Subject:
-    """What a data set shows."""
-    return "hand" if dataset == "freihand" else "body"
 
 
 class Block(BaseModel):
@@ -42,6 +35,15 @@ class Studio(Block):
     threedpw: Counts
     human36m: Counts
     freihand: Counts
+
+
+Dataset = Literal["threedpw", "human36m", "freihand", "coco", "mpii", "muco", "up3d"]
+STUDY = ("threedpw", "human36m", "freihand")  # sets that every study reads
+
+
+def subject_of(dataset: Dataset) -> Subject:
+    """What a data set shows."""
+    return "hand" if dataset == "freihand" else "body"
 
 
 class Extra(Block):

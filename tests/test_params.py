@@ -1,6 +1,7 @@
 """params.yaml: every value has one home, and a wrong one is named with its key."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hmdiff import params
+from hmdiff.datasets import DATASETS, FILTERS, LAYOUTS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "params.yaml").read_text()
@@ -71,6 +73,17 @@ def test_every_value_says_where_it_comes_from():
     for key, note in notes.items():
         if key != "profile" and not key.startswith("photo."):
             assert any(mark in note for mark in ("[stated]", "[inferred]", "[chosen]")), key
+
+
+def test_names_of_data_sets_are_those_of_the_readers():
+    names = {name for sets in LAYOUTS.values() for name in sets}
+    assert names == set(get_args(params.Dataset))
+    assert {s: {n for n in params.STUDY if params.subject_of(n) == s} for s in DATASETS} == {
+        subject: set(sets) for subject, sets in DATASETS.items()
+    }
+    fields = {name: field.annotation for name, field in params.Extra.model_fields.items()}
+    assert set(get_args(fields["filter"])) == set(FILTERS)
+    assert set(get_args(get_args(fields["layout"])[0])) == set(LAYOUTS)
 
 
 def test_values_cannot_be_changed_in_passing():
