@@ -1,7 +1,7 @@
 """What recovery needs beside the code, in one folder: gathered from a run, read without it.
 
     recovery.json                       settings of the run, tuned knobs of every method
-    open_{subject}.npz                  the body or hand model
+    {subject}.npz                       the body or hand model
     {subject}_coarse.npz                its coarse mesh
     phi-{subject}.safetensors           backbone and pose head
     {subject}-image-{seed}.safetensors  g
@@ -101,7 +101,7 @@ def gather(run: Path, values: dict, out: Path) -> None:
     sections = {name: values.get(name) for name in ("profile", *SECTIONS)}
     recipe = parse(run / "params.yaml", {**sections, "seed": seed, "knobs": tuned})
     for subject in SUBJECTS:
-        for name in (f"open_{subject}.npz", f"{subject}_coarse.npz"):
+        for name in (f"{subject}.npz", f"{subject}_coarse.npz"):
             shutil.copyfile(data / "models" / name, out / name)
         bench = load_bench(subject, seed, data, recipe.settings())
         g_split = load_split(subject, "g", data, recipe.phi.cube_m[subject])
@@ -145,7 +145,7 @@ def load(folder: str | Path, subject: params.Subject) -> Bundle:
     recipe = parse(folder / "recovery.json", read_json(folder / "recovery.json", dict))
     stem, settings = f"{subject}-image-{recipe.seed}", recipe.settings()
     try:
-        model = body.load(folder / f"open_{subject}.npz")
+        model = body.load(folder / f"{subject}.npz")
         phi, _ = pretrain.load_phi(folder / f"phi-{subject}.safetensors")
         mesh = coarse.load(folder / f"{subject}_coarse.npz")
         maps = linear.load(folder / f"{subject}-linear.safetensors")

@@ -23,6 +23,7 @@ from .pinhole import project
 
 AHEAD = 4  # batches cut before they are asked for
 THREADS = 2
+NOWHERE = -1.0  # share of a crop's side at which a joint lies whose place in the image is unknown
 
 Plan = list[list[tuple[int, crops.Augmentation]]]  # batches of (sample, augmentation)
 
@@ -35,10 +36,11 @@ class CropSet:
         images: n paths of image files.
         boxes: n x 4, x, y, w, h in pixels.
         joints: n x J x 3, normalised.
-        pixels: n x J x 2, where the images show them.
+        pixels: n x J x 2, where the images show them; NaN where the camera is unknown.
         subject: "body" or "hand".
         box_scale: side of a crop over the box's longer side.
         scale_m: metres per normalised unit.
+        datasets: n names of the sets that they come from, or empty where nobody asks.
     """
 
     images: list[Path]
@@ -48,13 +50,15 @@ class CropSet:
     subject: Subject
     box_scale: float
     scale_m: float
+    datasets: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def digest(self) -> str:
         """A hash of everything but the images' content."""
-        text = json.dumps([[str(path) for path in self.images], self.box_scale, self.scale_m])
+        names = [[str(path) for path in self.images], self.datasets]
+        text = json.dumps([*names, self.box_scale, self.scale_m])
         arrays = (array.tobytes() for array in (self.boxes, self.joints, self.pixels))
         return hashlib.sha256(text.encode() + b"".join(arrays)).hexdigest()
 
@@ -65,12 +69,14 @@ class CropSet:
 
     def cut(self, row: int, px: int, draw: crops.Augmentation) -> tuple[np.ndarray, ...]:
         """One crop (3 x px x px, ImageNet-normalised) under an augmentation, its joints (J x 3),
-        and where it shows them (J x 2, shares of its side)."""
+        and where it shows them (J x 2, shares of its side; where that is unknown, outside it, and
+        `picture_loss` passes over them)."""
         image, box = crops.read_image(self.images[row]), self.boxes[row]
         picture, joints, shares = crops.apply_augmentation(
             image, box, self.joints[row], self.pixels[row], draw, self.box_scale, px
         )
-        return crops.normalise(picture), joints, shares.astype(np.float32)
+        shares = np.nan_to_num(shares, nan=NOWHERE).astype(np.float32)
+        return crops.normalise(picture), joints, shares
 
     def batches(self, plan: Plan, px: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The planned batches, in order: images (B x 3 x px x px), joints (B x J x 3), and where
@@ -119,12 +125,13 @@ def read_crops(prepared: Path, split: str, root: Path, box_scale: float) -> Crop
         subject=prepared.name,
         box_scale=box_scale,
         scale_m=scale_m,
+        datasets=tuple(index["dataset"]),
     )
 
 
 def seen(joints: np.ndarray, index: pd.DataFrame) -> np.ndarray:
-    """Where each sample's camera sees its root-relative joints (n x J x 3, m): n x J x 2 pixels.
-    What is not before the camera is taken to be 5 cm before it."""
+    """Where each sample's camera sees its root-relative joints (n x J x 3, m): n x J x 2 pixels,
+    NaN where there is no camera. What is not before the camera is taken to be 5 cm before it."""
     points = joints + index[["root_x", "root_y", "root_z"]].to_numpy()[:, None]
     points[..., 2] = np.maximum(points[..., 2], 0.05)
     K = np.tile(np.eye(3), (len(index), 1, 1))

@@ -12,9 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
@@ -46,10 +44,69 @@ class Studio(Block):
     freihand: Counts
 
 
+Dataset = Literal["threedpw", "human36m", "freihand", "coco", "mpii", "muco", "up3d"]
+STUDY = ("threedpw", "human36m", "freihand")  # sets that every study reads
+
+
+def subject_of(dataset: Dataset) -> Subject:
+    """What a data set shows."""
+    return "hand" if dataset == "freihand" else "body"
+
+
+class Extra(Block):
+    """A further data set to train on, below the folder of the study's own sets.
+
+    Attributes:
+        layout: of `datasets.LAYOUTS`; by default the data set's usual one.
+        root: its folder, relative to that of its subject's sets.
+        filter: of `datasets.FILTERS`, which annotations to leave out.
+    """
+
+    dataset: Dataset
+    layout: Literal["threedpw", "human36m", "freihand", "pose2mesh", "tsv", "spin"] | None = None
+    root: Path
+    filter: Literal["reader", "pose2mesh", "metro"] = "reader"
+
+    @model_validator(mode="after")
+    def is_new_and_below(self) -> "Extra":
+        """A set read twice could show one person to both phi and g."""
+        if self.dataset in STUDY:
+            raise ValueError(f"{self.dataset} is read anyway; remove it")
+        if self.root.is_absolute() or ".." in self.root.parts:
+            raise ValueError(f"root {self.root} is not below the source's folder; move it there")
+        return self
+
+
 class Prepare(Block):
     box_scale: Annotated[float, Field(ge=1, le=3)]
     phi_fraction: Share
     upsampler_meshes: Positive
+    extra: tuple[Extra, ...] = ()
+
+    @model_validator(mode="after")
+    def extra_sets_differ(self) -> "Prepare":
+        """Each is read once."""
+        names = [extra.dataset for extra in self.extra]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"extra: {name} is there twice; remove one")
+        return self
+
+
+class Finetune(Block):
+    """Training of phi that goes on over one data set alone."""
+
+    dataset: Dataset
+    epochs: dict[Subject, Annotated[int, Field(ge=0)]]
+    lr: Length
+
+    @model_validator(mode="after")
+    def its_subject_trains(self) -> "Finetune":
+        """No epochs of bodies over a set of hands."""
+        for subject, epochs in self.epochs.items():
+            if epochs and subject != subject_of(self.dataset):
+                raise ValueError(f"epochs.{subject}: {self.dataset} shows no {subject}; make it 0")
+        return self
 
 
 class Phi(Block):
@@ -67,11 +124,21 @@ class Phi(Block):
     epochs: dict[Subject, Positive]
     batch: Positive
     lr: Length
+    mix: dict[Dataset, Length] = {}
+    finetune: Finetune | None = None
 
-    @model_serializer(mode="wrap")
-    def without_unset(self, dump: SerializerFunctionWrapHandler) -> dict:
-        """A phi that starts at random is described as it was before it could start elsewhere."""
-        return {key: value for key, value in dump(self).items() if value is not None}
+    def shares(self, subject: Subject) -> dict[Dataset, float]:
+        """The part of `mix` that is a subject's."""
+        return {name: share for name, share in self.mix.items() if subject_of(name) == subject}
+
+    @model_validator(mode="after")
+    def shares_make_a_whole(self) -> "Phi":
+        """A subject that has shares has all of them."""
+        for subject in ("body", "hand"):
+            total = sum(self.shares(subject).values())
+            if self.shares(subject) and abs(total - 1) > 1e-6:
+                raise ValueError(f"mix: the shares of the {subject} add up to {total:g}, not to 1")
+        return self
 
 
 class Diffusion(Block):
@@ -197,6 +264,18 @@ class Params(Block):
                 raise ValueError(f"{steps} steps asked for, but diffusion.K is {self.diffusion.K}")
         return self
 
+    @model_validator(mode="after")
+    def what_trains_is_read(self) -> "Params":
+        """phi trains on no data set that `prepare` leaves out."""
+        read = {*STUDY, *(extra.dataset for extra in self.prepare.extra)}
+        tune = self.phi.finetune
+        named = [("phi.mix", name) for name in self.phi.mix]
+        named += [("phi.finetune.dataset", tune.dataset)] if tune else []
+        for key, name in named:
+            if name not in read:
+                raise ValueError(f"{key}: {name} is not read; add it to prepare.extra")
+        return self
+
 
 def load(path: str | Path = "params.yaml") -> Params:
     """Read and check a parameter file.
@@ -214,10 +293,11 @@ def parse(values: dict, path: str | Path) -> Params:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        what = {"extra_forbidden": "unknown key (remove it, or correct its spelling)"}.get(
-            first["type"], f"{first['msg']}, got {first['input']!r:.60}"
-        )
-        raise ValueError(f"{path}: {key or 'file'}: {what}") from None
+        what = {
+            "extra_forbidden": "unknown key (remove it, or correct its spelling)",
+            "value_error": first["msg"].removeprefix("Value error, "),  # ours, from above
+        }.get(first["type"], f"{first['msg']}, got {first['input']!r:.60}")
+        raise ValueError(": ".join(filter(None, [str(path), key, what]))) from None
 
 
 def with_g(params: Params, changes: dict) -> Params:

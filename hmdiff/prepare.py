@@ -3,17 +3,19 @@
 data/prepared/{body,hand}/ gets, for n samples in the order phi, g, val, test:
 
     index.parquet    one row a sample: row, split, dataset, image, person, fx, fy, cx, cy,
-                     box_x, box_y, box_w, box_h (pixels), root_x, root_y, root_z (m, camera)
+                     box_x, box_y, box_w, box_h (pixels), root_x, root_y, root_z (m, camera);
+                     lens and root are NaN where the camera is unknown
     joints.npy       n x J x 3, metres, camera axes, root-relative
     h0.npy           n x V x 3, the coarse mesh, likewise
     mesh_<split>.npy the full meshes of val and test, and of the first rows of g, likewise
     meta.json        scale_m, mean_m, counts, and what the readers skipped, by reason
 
-The networks phi and the denoiser g train on different people: were f_I taken from images that phi
-has trained on, g would learn to trust it too much. Whoever comes next goes to the side that is
-short of its share, so neither counts nor meshes need to be known before they are read. Meshes are
-never held in memory: they stream to scratch files in a temporary folder that takes its final name
-when everything is there.
+The study's own sets give training, validation and test; extra ones (`prepare.extra`) come after
+them and only train. The networks phi and the denoiser g train on different people: were f_I taken
+from images that phi has trained on, g would learn to trust it too much. Whoever comes next goes to
+the side that is short of its set's share, so neither counts nor meshes need to be known before they
+are read. Meshes are never held in memory: they stream to scratch files in a temporary folder that
+takes its final name when everything is there.
 """
 
 import json
@@ -21,6 +23,7 @@ import os
 import shutil
 from collections import Counter
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -28,8 +31,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .datasets import DATASETS, Sample, read
+from .datasets import DATASETS, FILTERS, Sample, read
 from .files import replace_folder
+from .params import subject_of
 
 if TYPE_CHECKING:
     from .body import BodyModel
@@ -55,15 +59,15 @@ def prepare(
 
     Args:
         subject: body or hand.
-        roots: the folder of each data set of that subject.
+        roots: the folder of each data set of that subject, extra ones included.
         model: the full body or hand.
         coarse: which of its vertices make the coarse mesh.
-        params: phi_fraction and upsampler_meshes.
+        params: phi_fraction, upsampler_meshes and extra.
 
     Raises:
         FileNotFoundError, ValueError: one line, with file and remedy; `out` is then as before.
     """
-    missing = [name for name in DATASETS[subject] if name not in roots]
+    missing = [name for name, *_ in sets_of(subject, params) if name not in roots]
     if missing:
         raise ValueError(f"{subject}: no folder given for {', '.join(missing)}; add it to `roots`")
     part = out.with_name(out.name + ".part")
@@ -77,6 +81,13 @@ def prepare(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return meta
+
+
+def sets_of(subject: str, params: "Prepare") -> list[tuple]:
+    """What is read for a subject: data set, layout (None: its usual one), filters, splits."""
+    own = [(name, None, "reader", ("train", *HELD_OUT)) for name in DATASETS[subject]]
+    extra = [extra for extra in params.extra if subject_of(extra.dataset) == subject]
+    return own + [(e.dataset, e.layout, e.filter, ("train",)) for e in extra]
 
 
 def balance(counts: Counter, phi_fraction: float) -> str:
@@ -150,7 +161,8 @@ class Scratch:
 
 
 def _row(split: str, sample: Sample, root: np.ndarray) -> dict:
-    K = sample.K
+    K = np.full((3, 3), np.nan) if sample.K is None else sample.K
+    root = np.full(3, np.nan) if sample.K is None else root
     box = dict(zip(("box_x", "box_y", "box_w", "box_h"), map(float, sample.box), strict=True))
     place = dict(zip(("root_x", "root_y", "root_z"), map(float, root), strict=True))
     lens = {"fx": K[0, 0], "fy": K[1, 1], "cx": K[0, 2], "cy": K[1, 2]}
@@ -183,13 +195,14 @@ def _stream(
     """Read every split of every data set into the scratch files; returns what was skipped."""
     skipped: dict[str, Counter] = {}
     bar = tqdm(desc=f"prepare {subject}", unit=" samples", disable=not progress)
-    for dataset in DATASETS[subject]:
+    for dataset, layout, filters, splits in sets_of(subject, params):
+        samples = partial(read, dataset, roots[dataset], layout=layout, filters=FILTERS[filters])
         sides: dict[str, str] = {}
         counts: Counter = Counter()
         skipped[dataset] = Counter()
-        for split in ("train", *HELD_OUT):
+        for split in splits:
             before = sum(map(len, scratch.rows.values()))
-            for sample in read(dataset, roots[dataset], split, model, skipped[dataset]):
+            for sample in samples(split=split, model=model, skipped=skipped[dataset]):
                 side = HELD_OUT.get(split)
                 if side is None:
                     side = sides.setdefault(sample.person, balance(counts, params.phi_fraction))

@@ -3,14 +3,21 @@
 The paper pre-trains both and freezes them (Sec. 4.4). They never see the images that train g: on
 images that phi has learnt by heart, f_I and U would look surer than they are on new ones.
 
+Training has one phase or two, each with a cycle of the learning rate of its own: over all data sets
+(`phi.mix` says in which shares), then over one alone (`phi.finetune`), as the paper's peers train
+on a mix and then fine-tune on 3DPW (Sec. 5). They tune their whole model. Here it is phi, the only
+part that sees images: g reads features alone, so that a new kind of image reaches it through phi,
+and it trains when phi is tuned. From its own split g draws as it comes, each data set by its size.
+
 Every batch is a function of (seed, epoch, position) alone, so a run that was killed goes on to the
 same weights, bit for bit.
 """
 
 import hashlib
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,15 +97,74 @@ def load_phi(path: Path) -> tuple[Phi, dict]:
     return phi.to(best_device(), memory_format=torch.channels_last), meta
 
 
-def plan_epoch(
-    count: int, epoch: int, seed: int, settings: params.Phi, subject: params.Subject
-) -> Plan:
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs under one cycle of the learning rate.
+
+    Attributes:
+        name: "mix" or "finetune".
+        shares: of each data set in an epoch; none: every sample once.
+        batches: in an epoch.
+        size: samples in a batch.
+        epochs: how many.
+        lr: the cycle's peak.
+    """
+
+    name: str
+    shares: dict[str, float]
+    batches: int
+    size: int
+    epochs: int
+    lr: float
+
+
+def phases_of(train: CropSet, settings: params.Phi) -> list[Phase]:
+    """The phases of training on `train`; ValueError where it lacks a data set that they name."""
+    subject, tune, counts = train.subject, settings.finetune, Counter(train.datasets)
+    shares = settings.shares(subject)
+    planned = [("mix", shares, len(train), settings.epochs[subject], settings.lr)]
+    if tune and tune.epochs.get(subject):
+        only, count = {tune.dataset: 1.0}, counts[tune.dataset]
+        planned.append(("finetune", only, count, tune.epochs[subject], tune.lr))
+    phases = []
+    for name, shares, count, epochs, lr in planned:
+        if missing := shares.keys() - counts:
+            fault = f"no image of {min(missing)} trains phi ({subject})"
+            raise ValueError(f"params.yaml: phi.{name}: {fault}; add it to prepare.extra")
+        size = min(settings.batch, count)
+        phases.append(Phase(name, shares, count // size, size, epochs, lr))
+    return phases
+
+
+def plan_epoch(train: CropSet, phase: Phase, epoch: int, seed: int, settings: params.Phi) -> Plan:
     """The shuffled, whole batches of one epoch, each sample with its augmentation."""
     rng = np.random.default_rng((seed, epoch))
-    order = rng.permutation(count).tolist()
-    pairs = [(row, weaken(crops.augment(rng, subject), settings.augment)) for row in order]
-    size = min(settings.batch, count)
-    return [pairs[i : i + size] for i in range(0, count - size + 1, size)]
+    if phase.shares:
+        order = draw_mix(train.datasets, phase.shares, phase.batches * phase.size, rng)
+    else:
+        order = rng.permutation(len(train))
+    pairs = [
+        (row, weaken(crops.augment(rng, train.subject), settings.augment)) for row in order.tolist()
+    ]
+    return [pairs[i * phase.size : (i + 1) * phase.size] for i in range(phase.batches)]
+
+
+def draw_mix(
+    datasets: Sequence[str], shares: dict[str, float], count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """`count` rows of samples in random order, of each data set its share, off by one at most.
+
+    A set's samples come in shuffled passes, the last of them cut off: each is there as often as
+    any other of its set, or once more. Sets without a share are left out.
+    """
+    names = np.array(datasets)
+    ends = np.rint(count * np.cumsum([0, *shares.values()]) / sum(shares.values())).astype(int)
+    parts = []
+    for name, quota in zip(shares, np.diff(ends), strict=True):
+        own = np.flatnonzero(names == name)
+        passes = np.tile(own, (-(-quota // len(own)), 1))
+        parts.append(rng.permuted(passes, axis=1).ravel()[:quota])
+    return rng.permutation(np.concatenate(parts))
 
 
 def weaken(draw: crops.Augmentation, strength: float) -> crops.Augmentation:
@@ -148,8 +214,9 @@ class Run:
 
     def __init__(self, train: CropSet, settings: params.Phi, seed: int):
         self.train, self.settings, self.seed = train, settings, seed
-        self.epochs = settings.epochs[train.subject]
-        self.steps = len(train) // min(settings.batch, len(train))  # in an epoch
+        self.phases = phases_of(train, settings)
+        # The phase of every epoch, and which of the phase's epochs it is.
+        self.epochs = [(phase, i) for phase in self.phases for i in range(phase.epochs)]
         torch.manual_seed(seed)
         cube = settings.cube_m[train.subject] / train.scale_m
         phi = Phi(settings, train.joints.shape[1], cube)
@@ -162,7 +229,7 @@ class Run:
     def key(self) -> dict:
         """Everything that the weights depend on."""
         key = {
-            "phi": self.settings.model_dump(mode="json"),
+            "phi": self.settings.model_dump(mode="json", exclude_defaults=True),
             "seed": self.seed,
             "cube": self.phi.cube,
             "train": self.train.digest(),
@@ -183,24 +250,27 @@ class Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.losses, self.history = state["step"], state["losses"], state["history"]
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """What is left of an epoch."""
-        plan = plan_epoch(len(self.train), epoch, self.seed, self.settings, self.train.subject)
-        return self.train.batches(plan[self.step - epoch * self.steps :], self.settings.input_px)
+    def batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """What is left of the epoch."""
+        epoch = len(self.history)
+        plan = plan_epoch(self.train, self.epochs[epoch][0], epoch, self.seed, self.settings)
+        return self.train.batches(plan[len(self.losses) :], self.settings.input_px)
 
     def learn(self, images: Tensor, joints: Tensor, shares: Tensor) -> None:
         """One optimiser step; ValueError if the loss is not a number."""
-        settings, phi = self.settings, self.phi
+        phi, (phase, epoch) = self.phi, self.epochs[len(self.history)]
+        taken = epoch * phase.batches + len(self.losses)  # steps of this phase
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.step / (self.epochs * self.steps), settings.lr)
+            group["lr"] = learning_rate(taken / (phase.epochs * phase.batches), phase.lr)
         phi.train()
         images = to_device(images, phi)
         joints, shares = joints.to(images.device), shares.to(images.device)
-        loss = phi.loss(images, joints, shares, settings.sigma_bins)
+        loss = phi.loss(images, joints, shares, self.settings.sigma_bins)
         if not torch.isfinite(loss):
+            key = {"mix": "phi.lr", "finetune": "phi.finetune.lr"}[phase.name]
             raise ValueError(
-                f"params.yaml: phi.lr: the loss of phi ({self.train.subject}) is {loss.item()} at "
-                f"step {self.step}; lower phi.lr, which is {settings.lr}"
+                f"params.yaml: {key}: the loss of phi ({self.train.subject}) is {loss.item()} at "
+                f"step {self.step}; lower {key}, which is {phase.lr}"
             )
         self.optimiser.zero_grad()
         loss.backward()
@@ -208,11 +278,22 @@ class Run:
         self.losses.append(loss.item())
         self.step += 1
 
+    def end_epoch(self, error: float) -> dict:
+        """Close an epoch after which the error on validation images is so many mm; its row of the
+        history, which names the phase only where there are two."""
+        phase, _ = self.epochs[len(self.history)]
+        row = {"epoch": len(self.history) + 1, "loss": sum(self.losses) / len(self.losses)}
+        row |= {"val_mpjpe_mm": error}
+        row |= {"phase": phase.name} if len(self.phases) > 1 else {}
+        self.history.append(row)
+        self.losses = []
+        return row
+
 
 def train_phi(
     train: CropSet, val: CropSet, settings: params.Phi, seed: int, out: Path, resume: Path
 ) -> Phi:
-    """Train phi; write out/phi.safetensors and out/history.csv.
+    """Train phi; write out/phi.safetensors, as it is after the last epoch, and out/history.csv.
 
     Args:
         train, val: splits `phi` and `val`, from `cropsets.read_crops`.
@@ -220,29 +301,27 @@ def train_phi(
         resume: where a killed run finds its state.
 
     Raises:
-        FileNotFoundError, ValueError: `settings.weights` cannot be used, or the loss is no longer
-            a number; one line.
+        FileNotFoundError, ValueError: `settings.weights` cannot be used, `train` lacks a data set
+            that the settings name, or the loss is no longer a number; one line.
     """
     run = Run(train, settings, seed)
     keeper = Resume(resume, run.key())
     if state := keeper.load():
         run.restore(state)
-    total = run.epochs * run.steps
+    total = sum(phase.epochs * phase.batches for phase in run.phases)
     with tqdm(total=total, initial=run.step, desc=f"phi, {train.subject}", unit="batch") as bar:
-        for epoch in range(len(run.history), run.epochs):
-            for batch in run.batches(epoch):
+        while len(run.history) < len(run.epochs):
+            for batch in run.batches():
                 run.learn(*batch)
                 bar.update()
                 if keeper.due():
                     keeper.save(run.state())
             error = mpjpe_mm(run.phi, val, settings.input_px, settings.batch)
-            loss = sum(run.losses) / len(run.losses)
-            run.history.append({"epoch": epoch + 1, "loss": loss, "val_mpjpe_mm": error})
-            run.losses = []
-            bar.set_postfix(loss=f"{loss:.3f}", val_mm=f"{error:.1f}")
+            row = run.end_epoch(error)
+            bar.set_postfix(loss=f"{row['loss']:.3f}", val_mm=f"{error:.1f}")
     meta = {
         "subject": train.subject,
-        "phi": settings.model_dump(mode="json"),
+        "phi": settings.model_dump(mode="json", exclude_defaults=True),
         "joints": train.joints.shape[1],
         "cube": run.phi.cube,
         "input_px": settings.input_px,

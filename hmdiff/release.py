@@ -32,9 +32,13 @@ def release(run: Path, out: Path, remark: str) -> None:
 
     Raises:
         FileNotFoundError: the run is not finished; one line that names what it lacks.
-        ValueError: its weights are no numbers in half precision, or over LIMIT_MB.
+        ValueError: its weights are no numbers in half precision, or over LIMIT_MB, or it is of
+            licensed files: their bodies cannot be passed on.
     """
     params = read_yaml(run / "params.yaml")
+    if params.get("source", "studio") != "studio":
+        fault = "made from licensed files, whose bodies cannot be passed on"
+        raise ValueError(f"{run}: {fault}; publish its reports/ without them")
     weights = weights_of(run / "data", params["seeds"][0])
     reports = [run / "reports" / name for name in REPORTS]
     for path in (run / "dvc.lock", run / "data/speed/body.json", *reports, *weights.values()):

@@ -73,7 +73,7 @@ def test_a_folder_without_a_release_names_the_remedy(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["phi-hand.safetensors", "hand-gains.safetensors", "hand_coarse.npz", "open_hand.npz",
+    ["phi-hand.safetensors", "hand-gains.safetensors", "hand_coarse.npz", "hand.npz",
      "hand-linear.safetensors", f"hand-image-{SEED}.safetensors", "recovery.json"],
 )  # fmt: skip
 @pytest.mark.parametrize("content", [None, b"", b"\x80\x04cos\nsystem\n(S'true'\ntR."])

@@ -1,6 +1,7 @@
 """params.yaml: every value has one home, and a wrong one is named with its key."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hmdiff import params
+from hmdiff.datasets import DATASETS, FILTERS, LAYOUTS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "params.yaml").read_text()
@@ -73,10 +75,24 @@ def test_every_value_says_where_it_comes_from():
             assert any(mark in note for mark in ("[stated]", "[inferred]", "[chosen]")), key
 
 
+def test_names_of_data_sets_are_those_of_the_readers():
+    names = {name for sets in LAYOUTS.values() for name in sets}
+    assert names == set(get_args(params.Dataset))
+    assert {s: {n for n in params.STUDY if params.subject_of(n) == s} for s in DATASETS} == {
+        subject: set(sets) for subject, sets in DATASETS.items()
+    }
+    fields = {name: field.annotation for name, field in params.Extra.model_fields.items()}
+    assert set(get_args(fields["filter"])) == set(FILTERS)
+    assert set(get_args(get_args(fields["layout"])[0])) == set(LAYOUTS)
+
+
 def test_values_cannot_be_changed_in_passing():
     values = params.load(ROOT / "params.yaml")
     with pytest.raises(ValidationError):
         values.sampler.gamma = 1.0
+
+
+TUNE = {"epochs": {"body": 5, "hand": 0}, "lr": 1e-4}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +110,17 @@ def test_values_cannot_be_changed_in_passing():
         ("sampler.steps", 201, "201 steps asked for, but diffusion.K is 200"),
         ("tune.steps", [10, 500], "500 steps asked for, but diffusion.K is 200"),
         ("studio.freihand", {"train": 1, "test": 1}, "studio.freihand.validation"),
+        ("prepare.extra", [{"dataset": "cocoo", "root": "a"}], "prepare.extra.0.dataset"),
+        ("prepare.extra", [{"dataset": "coco", "root": "a", "filter": "x"}], "extra.0.filter"),
+        ("prepare.extra", [{"dataset": "coco", "root": "../a"}], "extra.0: root ../a is not below"),
+        ("prepare.extra", [{"dataset": "threedpw", "root": "a"}], "threedpw is read anyway"),
+        ("prepare.extra", 2 * [{"dataset": "coco", "root": "a"}], "extra: coco is there twice"),
+        ("phi.mix", {"cocoo": 1.0}, "phi.mix.cocoo"),
+        ("phi.mix", {"coco": 1.0}, "phi.mix: coco is not read; add it to prepare.extra"),
+        ("phi.mix", {"threedpw": 0.5}, "phi: mix: the shares of the body add up to 0.5, not to 1"),
+        ("phi.finetune", {"dataset": "3dpw", **TUNE}, "phi.finetune.dataset"),
+        ("phi.finetune", {"dataset": "mpii", **TUNE}, "phi.finetune.dataset: mpii is not read"),
+        ("phi.finetune", {"dataset": "freihand", **TUNE}, "epochs.body: freihand shows no body"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(tmp_path, key, value, message):
@@ -115,9 +142,11 @@ def test_a_file_that_is_no_mapping_is_named_in_one_line(tmp_path, text):
 def test_weights_that_are_not_given_leave_no_trace_in_what_describes_a_network():
     values = yaml.safe_load(TEXT)
     phi = params.load(ROOT / "params.yaml").phi
-    assert "weights" in values["phi"] and "weights" not in phi.model_dump(mode="json")
+    assert "weights" in values["phi"] and "weights" not in phi.model_dump(
+        mode="json", exclude_defaults=True
+    )
     given = phi.model_copy(update={"weights": Path("a/b.pth")})
-    dumped = given.model_dump(mode="json")
+    dumped = given.model_dump(mode="json", exclude_defaults=True)
     assert dumped["weights"] == "a/b.pth" and params.Phi.model_validate(dumped) == given
 
 

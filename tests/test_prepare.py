@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mix_writers import metro_boxes, people_in_camera, tight_boxes, write_spin, write_tsv
 from test_datasets import toy_model, write_freihand, write_human36m, write_threedpw
 
 from hmdiff.datasets import DATASETS, read
+from hmdiff.params import Extra
 from hmdiff.prepare import Scratch, balance, prepare
 
 COARSE = {
@@ -35,9 +37,10 @@ def sets(tmp_path_factory) -> Path:
     return root
 
 
-def run(subject: str, sets: Path, out: Path) -> dict:
-    settings = SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT)
+def run(subject: str, sets: Path, out: Path, extra: tuple[Extra, ...] = ()) -> dict:
+    settings = SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT, extra=extra)
     roots = {name: sets / name for name in DATASETS[subject]}
+    roots |= {e.dataset: sets / e.root for e in extra}
     return prepare(
         subject, roots, toy_model(subject), COARSE[subject], settings, out, progress=False
     )
@@ -151,12 +154,112 @@ def test_a_data_set_without_usable_samples_is_named(sets, tmp_path):
     for split in ("validation", "test"):
         write_threedpw(tmp_path / "threedpw", split, f"run_{split}", 2, seed=1)
     roots = {"threedpw": tmp_path / "threedpw", "human36m": sets / "human36m"}
-    settings = SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT)
+    settings = SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT, extra=())
     arguments = (toy_model("body"), COARSE["body"], settings, tmp_path / "out", False)
     with pytest.raises(ValueError, match="threedpw: only one person or sequence"):
         prepare("body", roots, *arguments)
     with pytest.raises(ValueError, match="human36m"):
         prepare("body", {"threedpw": roots["threedpw"]}, *arguments)
+
+
+EXTRA = (
+    Extra(dataset="coco", layout="tsv", root=Path("tsv/coco")),
+    Extra(dataset="mpii", layout="spin", root=Path("spin/mpii"), filter="metro"),
+)
+LENS = ["fx", "fy", "cx", "cy", "root_x", "root_y", "root_z"]
+
+
+def write_extra(sets: Path) -> dict[str, dict]:
+    """Five people in METRO's layout, five others in SPIN's; who they are, by data set."""
+    people = {name: people_in_camera(5, seed) for seed, name in enumerate(("coco", "mpii"))}
+    write_tsv(sets / "tsv/coco", people["coco"], "coco")
+    write_spin(sets / "spin/mpii", people["mpii"], "mpii", "mpii_train.npz")
+    return people
+
+
+@pytest.fixture(scope="module")
+def mixed(sets, tmp_path_factory) -> SimpleNamespace:
+    """The body prepared without and with two sets that have no cameras, and who is in them."""
+    tmp, found = tmp_path_factory.mktemp("mixed"), SimpleNamespace(people=write_extra(sets))
+    for name, extra in (("alone", ()), ("both", EXTRA)):
+        meta = run("body", sets, tmp / name, extra)
+        index = pd.read_parquet(tmp / name / "index.parquet")
+        arrays = {a: np.load(tmp / name / f"{a}.npy") for a in ("joints", "h0", "mesh_g")}
+        setattr(found, name, SimpleNamespace(meta=meta, index=index, **arrays))
+    return found
+
+
+def test_extra_sets_only_train_and_have_no_camera(mixed):
+    index = mixed.both.index
+    extra = index[index["dataset"].isin(mixed.people)]
+    assert index["split"].drop_duplicates().tolist() == ["phi", "g", "val", "test"]
+    assert extra.groupby("dataset")["split"].agg(set).to_dict() == {
+        name: {"phi", "g"} for name in mixed.people
+    }
+    assert extra[LENS].isna().all(axis=None)
+    assert index.drop(extra.index)[LENS].notna().all(axis=None)
+    assert index[["box_x", "box_y", "box_w", "box_h"]].notna().all(axis=None)
+    assert mixed.both.meta["counts"]["phi"] + mixed.both.meta["counts"]["g"] == 10 + sum(
+        mixed.alone.meta["counts"][split] for split in ("phi", "g")
+    )
+    sides = index.groupby(["dataset", "person"])["split"].nunique()
+    assert (sides == 1).all()
+
+
+@pytest.mark.parametrize("name", ["coco", "mpii"])
+def test_rows_of_an_extra_set_are_the_people_in_it(mixed, name):
+    people, both = mixed.people[name], mixed.both
+    rows = both.index[both.index["dataset"] == name].sort_values("person", key=number_in)
+    centre, scale = metro_boxes(tight_boxes(people))
+    assert len(rows) == 5
+    for i, row in enumerate(rows.itertuples()):
+        root = people["joints"][i, 0]
+        assert np.abs(both.joints[row.row] - (people["joints"][i] - root)).max() < 1e-4
+        coarse = (people["vertices"][i] - root)[COARSE["body"].ids]
+        assert np.abs(both.h0[row.row] - coarse).max() < 1e-4
+        side = 200 * scale[i] / 1.2
+        assert np.allclose([row.box_w, row.box_h], side)
+        assert np.allclose([row.box_x + side / 2, row.box_y + side / 2], centre[i])
+
+
+def number_in(names: pd.Series) -> pd.Series:
+    """The number at the end of an image's name."""
+    return names.str.extract(r"(\d+)\.jpg$")[0].astype(int)
+
+
+def test_extra_sets_leave_the_studys_own_as_they_are(mixed):
+    alone, both = (
+        part.index.set_index("image").assign(joints=list(part.joints), h0=list(part.h0))
+        for part in (mixed.alone, mixed.both)
+    )
+    pd.testing.assert_frame_equal(
+        alone.drop(columns="row").sort_index(),
+        both.loc[alone.index].drop(columns="row").sort_index(),
+    )
+    g = mixed.both.index.query("split == 'g'")["row"].to_numpy()
+    kept = mixed.both.mesh_g[:, COARSE["body"].ids]
+    assert np.array_equal(kept, mixed.both.h0[g[: len(kept)]])
+
+
+def test_extra_sets_of_bodies_are_none_of_the_hands(sets, tmp_path, mixed):
+    run("hand", sets, tmp_path / "alone")
+    run("hand", sets, tmp_path / "both", EXTRA)
+    alone, both = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("alone", "both")
+    )
+    assert alone == both
+
+
+def test_an_extra_set_that_is_not_there_is_named(sets, tmp_path):
+    extra = (Extra(dataset="muco", layout="tsv", root=Path("tsv/muco")),)
+    with pytest.raises(FileNotFoundError, match=r"tsv/muco/train\.yaml: not there") as caught:
+        run("body", sets, tmp_path / "body", extra)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+    write_tsv(sets / "tsv/muco", people_in_camera(1, 0), "muco")
+    with pytest.raises(ValueError, match="muco: only one person"):
+        run("body", sets, tmp_path / "body", extra)
+    assert not list(tmp_path.iterdir())
 
 
 @given(sizes=st.lists(st.integers(1, 60), min_size=2), share=st.floats(0.1, 0.9))

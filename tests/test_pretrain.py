@@ -1,5 +1,6 @@
 """phi learns, repeats itself bit for bit, survives a kill, and says what it saw."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,15 @@ from hmdiff.checkpoint import Resume
 from hmdiff.cropsets import read_crops
 from hmdiff.hrnet import HRNet
 from hmdiff.pose import PoseDistribution
-from hmdiff.pretrain import Run, extract_features, load_phi, mpjpe_mm, plan_epoch, train_phi
+from hmdiff.pretrain import (
+    Run,
+    extract_features,
+    load_phi,
+    mpjpe_mm,
+    phases_of,
+    plan_epoch,
+    train_phi,
+)
 
 SETTINGS = params.Phi(
     input_px=64,
@@ -222,20 +231,23 @@ def test_the_split_that_trains_g_keeps_no_full_maps(toy):
     assert names == ["g_f_I.npy", "g_pooled.npy", "g_u_mean.npy"]
 
 
-def test_an_epoch_is_a_function_of_seed_and_number():
-    settings = change(augment=1.0)
-    plan = plan_epoch(26, 3, 0, settings, "body")
-    assert plan == plan_epoch(26, 3, 0, settings, "body")
-    assert plan != plan_epoch(26, 4, 0, settings, "body")
-    assert plan != plan_epoch(26, 3, 1, settings, "body")
+def test_an_epoch_is_a_function_of_seed_and_number(toy):
+    train, settings = toy[0], change(augment=1.0)
+    [phase] = phases_of(train, settings)
+    plan = plan_epoch(train, phase, 3, 0, settings)
+    assert plan == plan_epoch(train, phase, 3, 0, settings)
+    assert plan != plan_epoch(train, phase, 4, 0, settings)
+    assert plan != plan_epoch(train, phase, 3, 1, settings)
     rows = [row for batch in plan for row, _ in batch]
     assert [len(batch) for batch in plan] == [8, 8, 8]
     assert len(set(rows)) == 24
 
 
-def test_strength_of_augmentation():
+def test_strength_of_augmentation(toy):
+    train = replace(toy[0], images=400 * toy[0].images[:1], subject="body")
+    [phase] = phases_of(train, SETTINGS)
     weak, strong = (
-        [draw for batch in plan_epoch(400, 0, 0, change(augment=s), "body") for _, draw in batch]
+        [draw for b in plan_epoch(train, phase, 0, 0, change(augment=s)) for _, draw in b]
         for s in (0.25, 1.0)
     )
     for a, b in zip(weak, strong, strict=True):

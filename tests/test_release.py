@@ -27,7 +27,7 @@ def test_a_release_holds_reports_provenance_and_what_recovery_needs(run, tmp_pat
         tensors = [f"phi-{subject}", f"{subject}-linear", f"{subject}-gains"]
         tensors += [f"{subject}-{variant}-3" for variant in variants]
         own = {f"{name}.safetensors" for name in tensors}
-        own |= {f"open_{subject}.npz", f"{subject}_coarse.npz"}
+        own |= {f"{subject}.npz", f"{subject}_coarse.npz"}
         assert own <= names
         names -= own
     assert names == {"recovery.json"}
@@ -65,6 +65,15 @@ def test_an_unfinished_run_is_named_in_one_line_and_the_old_release_stays(
     assert f"{missing}: not there; finish the run" in capsys.readouterr().err
     assert (out / "provenance.json").read_text() == "earlier"
     assert not out.with_name("out.part").exists()
+
+
+def test_a_run_on_licensed_files_is_not_released(run, tmp_path, capsys):
+    text = (run / "params.yaml").read_text()
+    (run / "params.yaml").write_text(text.replace("source: studio", "source: raw"))
+    assert release.main([str(run), str(tmp_path / "out"), ""]) == 1
+    error = capsys.readouterr().err
+    assert "licensed files" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_many_megabytes_are_refused_and_nothing_is_left(run, tmp_path, capsys, monkeypatch):

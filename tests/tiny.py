@@ -42,15 +42,16 @@ def make_run(run: Path, models: dict[str, Path]) -> Path:
     (run / "data/speed/body.json").write_text('{"hardware": {"device": "abacus"}}')
     torch.manual_seed(0)
     for subject, folder in models.items():
-        for name in (f"open_{subject}.npz", f"{subject}_coarse.npz"):
-            shutil.copyfile(folder / name, run / "data/models" / name)
+        models = run / "data/models"
+        shutil.copyfile(folder / f"open_{subject}.npz", models / f"{subject}.npz")
+        shutil.copyfile(folder / f"{subject}_coarse.npz", models / f"{subject}_coarse.npz")
         add_subject(run / "data", subject, settings)
     return run
 
 
 def add_subject(data: Path, subject: str, settings: params.Params) -> None:
     """Random meshes, features that know nothing of them, poses that do, untrained networks."""
-    model = body.load(data / f"models/open_{subject}.npz")
+    model = body.load(data / f"models/{subject}.npz")
     mesh = coarse.load(data / f"models/{subject}_coarse.npz")
     vertices, joints = coarse.random_meshes(model, IMAGES, torch.Generator().manual_seed(1))
     h_0 = (vertices - joints[:, :1])[:, mesh.ids]
