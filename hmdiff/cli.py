@@ -1,4 +1,4 @@
-"""The command line: `hmdiff recover`, `hmdiff render`, `hmdiff export`.
+"""The command line: `hmdiff recover`, `hmdiff render`, `hmdiff export`, `hmdiff doctor`.
 
 It uses what a study has made; the study itself is run by DVC (`make repro`). What a user gets wrong
 is told in one line on standard error, and the exit code is then 1. Heavy imports wait until a
@@ -34,6 +34,15 @@ EXPORT = """\
 examples:
   hmdiff export out/photo/hypotheses.npz mesh.stl --unit mm
   hmdiff export out/photo/mesh.glb mesh.ply
+"""
+
+DOCTOR = """\
+examples:
+  hmdiff doctor                       what the licensed profile lacks in data/raw
+  hmdiff doctor --rehearse            and a small batch of each data set through every stage
+  hmdiff doctor --profile default --rehearse
+
+Run it in the project's folder. data/raw/README.md says where the files come from.
 """
 
 
@@ -99,6 +108,12 @@ def parser() -> Parser:
     one.add_argument("mesh", type=Path, help="hypotheses.npz, or GLB, OBJ, PLY, STL, OFF in metres")
     one.add_argument("out", type=Path, help="the new file; its ending is its format")
     one.add_argument("--unit", choices=("m", "cm", "mm", "in"), default="m", help="of the new file")
+
+    one = command("doctor", doctor, "tell what a profile lacks, and rehearse it", DOCTOR)
+    one.add_argument("--profile", default="licensed", help="a profile's name (licensed)")
+    one.add_argument(
+        "--rehearse", action="store_true", help="take a small batch through all stages"
+    )
     return top
 
 
@@ -158,6 +173,13 @@ def export(given: argparse.Namespace) -> int:
 
     surfaces.write(given.out, surfaces.read(given.mesh), given.unit)
     return 0
+
+
+def doctor(given: argparse.Namespace) -> int:
+    """What a profile has and lacks; the exit code is 1 where it cannot run."""
+    from .doctor import doctor as examine
+
+    return examine(given.profile, given.rehearse)
 
 
 def folder_name(path: Path, number: int | None, taken: set[str]) -> str:

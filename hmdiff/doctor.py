@@ -1,16 +1,15 @@
 """What a profile finds in data/raw and what it lacks; and a rehearsal on what is there.
 
-    python -m hmdiff.doctor --profile licensed [--rehearse]
+    hmdiff doctor [--profile licensed] [--rehearse]
 
 Every entry of `sources.MANIFEST` gets a line: whether it is there and can be read, its size and
 sha256, or where it comes from and what is lost without it. Of data sets every split is looked into,
 as far as the first sample. `rehearsal` then takes a small batch of each through all stages.
 """
 
-import argparse
 import hashlib
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
@@ -22,11 +21,11 @@ from . import body, coarse, downsampling, evaluate, sources
 from .body import BodyModel
 from .coarse import CoarseMesh
 from .crops import read_image
-from .datasets import DATASETS, SPLITS, human36m, read
+from .datasets import DATASETS, FILTERS, SPLITS, human36m, read
 from .device import best_device
 from .hrnet import HRNet
 from .imagenet import load_imagenet
-from .params import Params, parse, read_yaml
+from .params import Extra, Params, parse, read_yaml, subject_of
 from .profiles import merged
 from .rehearsal import stages
 from .sources import Entry
@@ -67,7 +66,37 @@ def look(params: Params, data: Path, say: Say) -> int:
     if params.source == "studio":
         say("        the pipeline makes its bodies and images")
         entries = [sources.WEIGHTS] if params.phi.weights else []
-    return sum(looked_at(entry, params, data / "raw", say) for entry in entries)
+    faults = sum(looked_at(entry, params, data / "raw", say) for entry in entries)
+    return faults + sum(looked_at_extra(extra, params, data, say) for extra in params.prepare.extra)
+
+
+def looked_at_extra(extra: Extra, params: Params, data: Path, say: Say) -> int:
+    """Report on a further training set as far as its first sample; returns the number of faults."""
+    subject = subject_of(extra.dataset)
+    root = data / params.source / subject / extra.root
+    if not root.is_dir():
+        remedy = (
+            f"put {extra.dataset} there, or take it out of the profile's prepare.extra, phi.mix"
+        )
+        say(f"MISSING {root}: not there; {remedy}")
+        return 1
+    model = data / "models" / f"{subject}.npz"
+    if params.source == "raw":
+        model = sources.find(sources.MODELS[subject], params, data / "raw")
+    if model is None or not model.is_file():
+        say(f"there   {root}: {extra.dataset}; not read, for want of a {subject} model")
+        return 0
+    try:
+        how = (Counter(), extra.layout, FILTERS[extra.filter])
+        sample = next(read(extra.dataset, root, "train", body.load(model), *how), None)
+        if sample is None:
+            raise ValueError(f"{root}: no usable sample to train on; complete the data set")
+        read_image(sample.image)
+    except Exception as error:  # whatever is wrong with one thing, the others are looked at
+        say(f"BROKEN  {one_line(error)}")
+        return 1
+    say(f"there   {root}: {extra.dataset}, the first is {sample.image.name}")
+    return 0
 
 
 def looked_at(entry: Entry, params: Params, raw: Path, say: Say) -> int:
@@ -198,22 +227,3 @@ def one_line(error: Exception) -> str:
     """An error's message without line breaks; of an error that nobody expected, its kind first."""
     text = " ".join(str(error).split())[:400]
     return text if isinstance(error, EXPECTED) else f"{type(error).__name__}: {text}"
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; the exit code is 1 where the profile cannot run, or is none."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hmdiff.doctor", description="What a profile has and lacks in data/raw."
-    )
-    parser.add_argument("--profile", default="licensed", help="licensed, or another of profiles/")
-    parser.add_argument("--rehearse", action="store_true", help="try every stage on a small batch")
-    given = parser.parse_args(arguments)
-    try:
-        return doctor(given.profile, given.rehearse)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

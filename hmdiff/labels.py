@@ -22,6 +22,7 @@ class Labels:
         family: what its sets are together: `studio` or `licensed`.
         sets: the name of each data set.
         made: where the pictures come from, as a note says it.
+        truth: by data set, what its true meshes are, where that is not plain.
         published: how the paper's columns stand to ours.
         papers: whose the paper's numbers are, beside ours.
         photograph: what a found photograph is to networks that learnt from those images.
@@ -32,6 +33,7 @@ class Labels:
     family: str
     sets: dict[str, str]
     made: str
+    truth: dict[str, str]
     published: str
     papers: str
     photograph: str
@@ -44,6 +46,7 @@ LABELS = {
         family="studio",
         sets={dataset: f"{name}-like" for dataset, name in NAMES.items()},
         made="pictures rendered by the capture studio",
+        truth={},
         published="Published columns are the paper's, on the licensed sets: other pictures, other "
         "bodies. Compare rows within a column, not published with measured.",
         papers="The paper's numbers are from the licensed sets.",
@@ -55,9 +58,15 @@ LABELS = {
         family="licensed",
         sets=NAMES,
         made="on the data sets themselves, read from data/raw",
+        truth={
+            "threedpw": "3DPW's true meshes are the neutral body in the file's shape and pose, as "
+            "METRO takes them; SPIN takes the body of the person's gender.",
+            "human36m": "Human3.6M's true meshes are body fits, and its true joints are regressed "
+            "from them; published errors are against the joints of the motion capture.",
+        },
         published="Published columns are the paper's, on the same sets. Its networks for bodies "
-        "learnt from UP-3D, MuCo-3DHP, COCO and MPII as well, ours from the sets named here alone.",
-        papers="The paper's numbers are on the same sets, after training on more of them.",
+        "learnt from UP-3D, MuCo-3DHP, COCO and MPII as well, ours from what prepare.extra names.",
+        papers="The paper's numbers are on the same sets.",
         photograph="A found photograph (networks trained on the licensed sets)",
     ),
 }

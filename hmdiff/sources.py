@@ -161,7 +161,7 @@ def check(subject: str, params: Params, data: Path) -> None:
     for entry in wanted:
         if needed(entry, params) and find(entry, params, data / "raw") is None:
             line = missing(entry, params, data / "raw")
-            command = f"python -m hmdiff.doctor --profile {params.profile}"
+            command = f"hmdiff doctor --profile {params.profile}"
             raise FileNotFoundError(f"{line}; `{command}` lists all that is needed")
 
 

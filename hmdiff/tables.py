@@ -300,6 +300,7 @@ def notes(datasets: tuple[str, ...], data: Measured) -> list[str]:
         f"({settings.stats.bootstrap} resamples), seeds averaged per image first. "
         f"{seed_note(datasets, data)}",
         *(f"Protocol {text}." for text in protocols),
+        *(words.truth[dataset] for dataset in datasets if dataset in words.truth),
         f"Ours is the centre of H_0 from {hypotheses or 'no'} hypotheses. {typeset.DASH}: not "
         "published, or not measured.",
         words.published,

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import licensed
 import numpy as np
 import pytest
+from mix_writers import people_in_camera, write_tsv
 
-from hmdiff import doctor, evaluate, sources
-from hmdiff.params import Params
+from hmdiff import cli, doctor, evaluate, sources
+from hmdiff.params import Extra, Params
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +208,21 @@ def test_the_protocols_regressor_is_the_fields_on_licensed_bodies_alone(whole, o
 def test_an_unknown_profile_is_one_line(tmp_path, monkeypatch, capsys):
     licensed.project(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert doctor.main(["--profile", "tinny"]) == 1
+    assert cli.main(["doctor", "--profile", "tinny"]) == 1
     error = capsys.readouterr().err
     assert "no such profile" in error and error.count("\n") == 1
+
+
+def test_a_further_training_set_is_looked_into_or_told_to_be_missing(copy):
+    extra = Extra(dataset="coco", layout="tsv", root="tsv/coco")
+    block = copy.params.prepare.model_copy(update={"extra": (extra,)})
+    tiny, lines = copy.params.model_copy(update={"prepare": block}), []
+    assert doctor.look(tiny, copy.root / "data", lines.append) == 1
+    assert lines[-1].startswith("MISSING") and "tsv/coco: not there" in lines[-1]
+    folder = copy.raw / "body/tsv/coco"
+    write_tsv(folder, people_in_camera(3, seed=1))
+    assert doctor.look(tiny, copy.root / "data", lines.append) == 0
+    assert lines[-1].startswith("there") and "coco, the first is" in lines[-1]
+    (folder / "train.label.tsv").write_text("cut off")
+    assert doctor.look(tiny, copy.root / "data", lines.append) == 1
+    assert lines[-1].startswith("BROKEN") and "train.label" in lines[-1]

@@ -92,6 +92,13 @@ def test_the_protocol_that_was_used_is_described(texts):
     assert "Poses without a mesh" not in texts["raw"]["table2.md"] + texts["studio"]["table1.md"]
 
 
+def test_what_the_truth_of_a_licensed_set_is_stands_where_it_is_used(texts):
+    raw = texts["raw"]
+    assert "motion capture" in raw["table1.md"] and "motion capture" in raw["table6.md"]
+    assert "motion capture" not in raw["table3.md"] and "neutral body" in raw["table3.md"]
+    assert not any("motion capture" in text for text in texts["studio"].values())
+
+
 def test_the_papers_columns_stay_apart_and_say_what_they_are(texts):
     raw = texts["raw"]["table1.md"]
     assert "paper, 3DPW" in raw and "*measured* 3DPW" in raw

@@ -99,7 +99,7 @@ def test_what_is_missing_is_told_before_anything_is_made(tmp_path, open_hand):
         sources.build("body", RAW, tmp_path)
     line = str(caught.value)
     assert "raw/models/SMPL_NEUTRAL.pkl: not there" in line and "\n" not in line
-    assert '"SMPL"' in line and "python -m hmdiff.doctor" in line
+    assert '"SMPL"' in line and "hmdiff doctor" in line
     assert not list(tmp_path.iterdir())
     raw_hand(tmp_path, open_hand)
     (tmp_path / "raw/hand/freihand").rmdir()
