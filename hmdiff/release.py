@@ -22,7 +22,7 @@ from .files import replace_folder, write_file
 from .params import read_yaml
 from .train import VARIANTS
 
-REPORTS = ("claims.csv", "claims.md", "figures", "metrics.json", "plots", "tables")
+REPORTS = ("claims.csv", "claims.md", "explorer.html", "figures", "metrics.json", "plots", "tables")
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "smplx", "anny", "embreex", "dvc")
 LIMIT_MB = 25  # of all weights together
 

@@ -53,6 +53,10 @@ ul.columns { columns: 18rem; padding-left: 1.2rem; }
 <p>Tables, figures and claims of the paper (ICCV 2023) beside what this study measured. Published
 numbers and measured ones stand in columns of their own; what was measured on rendered images is
 marked <em>synthetic</em>.</p>
+{% if explorer %}
+<p><a href="explorer.html">Explorer</a>: any two systems against each other, image by image, with
+meshes to turn.</p>
+{% endif %}
 <nav>
 {%- for section in sections %}<a href="#{{ section.name }}">{{ section.title }}</a>{% endfor -%}
 </nav>
@@ -112,7 +116,8 @@ def write_index(reports: Path) -> Path:
     sections = [part for part in (make(reports) for make in MAKERS) if part]
     if not sections:
         raise FileNotFoundError(f"{reports}: no tables, figures or notebooks; run `dvc repro`")
-    write_file(reports / "index.html", TEMPLATE.render(sections=sections))
+    explorer = (reports / "explorer.html").is_file()
+    write_file(reports / "index.html", TEMPLATE.render(sections=sections, explorer=explorer))
     return reports / "index.html"
 
 
@@ -164,8 +169,9 @@ def notebooks(reports: Path) -> Section | None:
 
 
 def pages(reports: Path) -> Section | None:
-    """Links to other pages, such as interactive ones."""
-    others = [path for path in reports.glob("*.html") if path.name != "index.html"]
+    """Links to other pages, such as interactive ones; the explorer has its link at the top."""
+    known = ("index.html", "explorer.html")
+    others = [path for path in reports.glob("*.html") if path.name not in known]
     return _links("pages", "More pages", others, reports)
 
 

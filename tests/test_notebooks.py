@@ -12,6 +12,7 @@ from hmdiff import notebook, root
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = sorted((ROOT / "notebooks/pipeline").glob("*.ipynb"))
+EXPLORE = sorted((ROOT / "notebooks/explore").glob("*.ipynb"))
 WALKTHROUGHS = sorted((ROOT / "notebooks/walkthrough").glob("*.ipynb"))
 EVERY = sorted(
     path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
@@ -61,6 +62,19 @@ def test_a_walkthrough_asserts_asks_and_links_to_what_is_there(path):
     headings = {h.replace(" ", "-") for h in re.findall(r"^#+ (.*)$", prose, re.M)}
     for target in re.findall(r"\]\(#(.*?)\) \|", prose):
         assert target.replace("$", "") in {h.replace("$", "") for h in headings}, target
+    for target in re.findall(r"\]\(([\w/.]+\.ipynb)\)", prose):
+        assert (path.parent / target).is_file(), target
+
+
+@pytest.mark.parametrize("path", EXPLORE, ids=lambda path: path.stem)
+def test_a_notebook_for_analysts_asserts_and_links_to_what_is_there(path):
+    book = read(path)
+    assert book.cells[0].source.startswith("# ") and "synthetic" in book.cells[0].source
+    assert {"root", "dataset", "metric", "seed"} <= notebook.declared(book, path)
+    code = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    assert sum("assert " in source for source in code) >= 5
+    assert max(len(source.splitlines()) for source in code) <= 28
+    prose = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     for target in re.findall(r"\]\(([\w/.]+\.ipynb)\)", prose):
         assert (path.parent / target).is_file(), target
 
