@@ -2,6 +2,7 @@
 #   make repro                  the default study, in place: reports/
 #   make repro PROFILE=smoke    another profile, in a copy: runs/smoke/reports/ (RUN=... elsewhere)
 #   make test                   ruff, pytest, the smoke study, and nbval over the notebooks
+#   make setup                  the environment alone, .venv
 #   make lab                    JupyterLab
 #   make smoke, make bench, make lock, make clean
 
@@ -11,7 +12,7 @@ RUN ?= runs/$(PROFILE)
 READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro smoke test lint unit notebooks lab bench lock clean
+.PHONY: repro smoke test lint unit notebooks setup lab bench lock clean
 
 repro: $(READY)
 ifeq ($(PROFILE),default)
@@ -36,6 +37,8 @@ unit: $(READY)
 # In the copy that `make smoke` filled: nothing here touches the committed results.
 notebooks: smoke
 	cd runs/smoke && PYTHONPATH="$$PWD" pytest --nbval-lax --nbval-kernel-name python3 notebooks
+
+setup: $(READY)
 
 lab: $(READY)
 	jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
