@@ -93,7 +93,7 @@ def load(path: str | Path) -> CoarseMesh:
         for name in _FIELDS:
             if name not in tensors:
                 parts = [tensors[f"{name}_{part}"] for part in ("indices", "values", "size")]
-                tensors[name] = _sparse(parts[0].long(), parts[1], tuple(parts[2].tolist()))
+                tensors[name] = sparse_tensor(parts[0].long(), parts[1], tuple(parts[2].tolist()))
         return CoarseMesh(**{name: tensors[name] for name in _FIELDS})
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
         raise ValueError(f"{path}: not a coarse mesh ({error}); delete it, run again") from None
@@ -124,7 +124,7 @@ def build(
         U2=upsampling(v_mid, v_last, last.faces, within, last.owner[middle.ids]),
         faces=torch.from_numpy(last.faces),
         mid_faces=torch.from_numpy(middle.faces),
-        edges=torch.from_numpy(_edges(last.faces)),
+        edges=torch.from_numpy(edges_of(last.faces)),
         f=fit_f(vertices[:, ids], joints),
     )
 
@@ -152,7 +152,7 @@ def upsampling(
     columns[ids], weights[ids] = np.arange(len(ids))[:, None], [1.0, 0.0, 0.0]
     index = np.stack([np.repeat(np.arange(len(fine)), 3), columns.ravel()])
     keep = weights.ravel() > 0
-    return _sparse(
+    return sparse_tensor(
         torch.from_numpy(index[:, keep]),
         torch.from_numpy(weights.ravel()[keep]).float(),
         (len(fine), len(coarse)),
@@ -194,15 +194,17 @@ def fit_f(h: Tensor, joints: Tensor, ridge: float = 1e-6) -> Tensor:
     return torch.linalg.solve(system, right)[:V].T.float().contiguous()
 
 
-def _edges(faces: np.ndarray) -> np.ndarray:
+def edges_of(faces: np.ndarray) -> np.ndarray:
+    """The undirected edges (E, 2) of faces (F, 3), each once."""
     pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
 def _one_hot(ids: np.ndarray, width: int) -> Tensor:
     index = torch.from_numpy(np.stack([np.arange(len(ids)), ids]))
-    return _sparse(index, torch.ones(len(ids)), (len(ids), width))
+    return sparse_tensor(index, torch.ones(len(ids)), (len(ids), width))
 
 
-def _sparse(index: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:
+def sparse_tensor(index: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:
+    """A matrix of `size` with values (n,) at index (2, n); ValueError where one lies outside."""
     return torch.sparse_coo_tensor(index, values, size, check_invariants=True).coalesce()

@@ -19,7 +19,7 @@ from scipy import sparse
 from torch import Tensor
 
 from hmdiff.body import BodyModel
-from hmdiff.coarse import LEVELS, CoarseMesh, fit_f, random_meshes
+from hmdiff.coarse import LEVELS, CoarseMesh, edges_of, fit_f, random_meshes, sparse_tensor
 from hmdiff.safe_pickle import load_npz
 
 TOLERANCE = 1e-6  # of D @ U = I
@@ -63,7 +63,7 @@ def load(path: str | Path, model: BodyModel, samples: int = 1500, seed: int = 0)
         U2=_tensor(U[1]),
         faces=torch.from_numpy(faces[-1]),
         mid_faces=torch.from_numpy(faces[-2]),
-        edges=torch.from_numpy(_edges(faces[-1])),
+        edges=torch.from_numpy(edges_of(faces[-1])),
         f=fit_f(vertices[:, last], joints),
     )
     gap = (upsample(mesh, template[last].float()) - template).norm(dim=-1).mean()
@@ -127,13 +127,8 @@ def _faces(path: Path, i: int, value: object, V: int) -> np.ndarray:
     return value.astype(np.int64)
 
 
-def _edges(faces: np.ndarray) -> np.ndarray:
-    """(E, 2), each undirected edge once."""
-    return np.unique(np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)), axis=0)
-
-
 def _tensor(matrix: sparse.csc_matrix) -> Tensor:
     entries = matrix.tocoo()
     index = torch.from_numpy(np.stack([entries.row, entries.col]).astype(np.int64))
     values = torch.from_numpy(entries.data.astype(np.float32))
-    return torch.sparse_coo_tensor(index, values, matrix.shape, check_invariants=True).coalesce()
+    return sparse_tensor(index, values, matrix.shape)
