@@ -10,7 +10,7 @@ as far as the first sample. `rehearsal` then takes a small batch of each through
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -21,7 +21,7 @@ from . import body, coarse, downsampling, evaluate, sources
 from .body import BodyModel
 from .coarse import CoarseMesh
 from .crops import read_image
-from .datasets import DATASETS, FILTERS, SPLITS, human36m, read
+from .datasets import DATASETS, FILTERS, SPLITS, Sample, human36m, read
 from .device import best_device
 from .hrnet import HRNet
 from .imagenet import load_imagenet
@@ -88,14 +88,11 @@ def looked_at_extra(extra: Extra, params: Params, data: Path, say: Say) -> int:
         return 0
     try:
         how = (Counter(), extra.layout, FILTERS[extra.filter])
-        sample = next(read(extra.dataset, root, "train", body.load(model), *how), None)
-        if sample is None:
-            raise ValueError(f"{root}: no usable sample to train on; complete the data set")
-        read_image(sample.image)
+        first = first_of(read(extra.dataset, root, "train", body.load(model), *how), root, "train")
     except Exception as error:  # whatever is wrong with one thing, the others are looked at
         say(f"BROKEN  {one_line(error)}")
         return 1
-    say(f"there   {root}: {extra.dataset}, the first is {sample.image.name}")
+    say(f"there   {root}: {extra.dataset}, the first is {first}")
     return 0
 
 
@@ -167,15 +164,25 @@ def looked_into(dataset: str, root: Path, split: str, params: Params, raw: Path,
         say(f"there     {found}; not read, for want of {sources.MODELS[subject].names[0]}")
         return 0
     try:
-        sample = next(read(dataset, root, split, body.load(official)), None)
-        if sample is None:
-            raise ValueError(f"{root}: no usable sample for {split}; complete the data set")
-        height, width, _ = read_image(sample.image).shape
+        first = first_of(read(dataset, root, split, body.load(official)), root, split)
     except Exception as error:  # whatever is wrong with one thing, the others are looked at
         say(f"BROKEN    {found}: {one_line(error)}")
         return 1
-    say(f"there     {found}; the first is {sample.image.name}, {width} x {height}")
+    say(f"there     {found}; the first is {first}")
     return 0
+
+
+def first_of(samples: Iterator[Sample], root: Path, split: str) -> str:
+    """Name and size of the first image of a split.
+
+    Raises:
+        ValueError: there is none, or it cannot be read; and the errors of the reader.
+    """
+    sample = next(samples, None)
+    if sample is None:
+        raise ValueError(f"{root}: no usable sample for {split}; complete the data set")
+    height, width, _ = read_image(sample.image).shape
+    return f"{sample.image.name}, {width} x {height}"
 
 
 def parts(dataset: str, root: Path, split: str) -> tuple[list[Path], list[Path]]:

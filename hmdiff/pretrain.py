@@ -84,6 +84,15 @@ class Phi(nn.Module):
         return in_cube + picture_loss(self.picture(branches[0]), shares)
 
 
+def untrained(train: CropSet, settings: params.Phi, seed: int) -> Phi:
+    """phi as its training on a set starts, on the best device; errors of `load_imagenet`."""
+    torch.manual_seed(seed)
+    phi = Phi(settings, train.joints.shape[1], settings.cube_m[train.subject] / train.scale_m)
+    if settings.weights:
+        load_imagenet(phi.phi_I, settings.weights)
+    return phi.to(best_device(), memory_format=torch.channels_last)
+
+
 def load_phi(path: Path) -> tuple[Phi, dict]:
     """Read phi.safetensors: phi, frozen, on the best device, and its metadata.
 
@@ -217,13 +226,8 @@ class Run:
         self.phases = phases_of(train, settings)
         # The phase of every epoch, and which of the phase's epochs it is.
         self.epochs = [(phase, i) for phase in self.phases for i in range(phase.epochs)]
-        torch.manual_seed(seed)
-        cube = settings.cube_m[train.subject] / train.scale_m
-        phi = Phi(settings, train.joints.shape[1], cube)
-        if settings.weights:
-            load_imagenet(phi.phi_I, settings.weights)
-        self.phi = phi.to(best_device(), memory_format=torch.channels_last)
-        self.optimiser = torch.optim.AdamW(phi.parameters(), lr=settings.lr, fused=True)
+        self.phi = untrained(train, settings, seed)
+        self.optimiser = torch.optim.AdamW(self.phi.parameters(), lr=settings.lr, fused=True)
         self.step, self.losses, self.history = 0, [], []
 
     def key(self) -> dict:

@@ -11,13 +11,12 @@ What is measured on is a matter of splits: Human3.6M's protocol 2 is subjects 9 
 are their test parts. FreiHAND's protocol is `metrics.HAND21`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .datasets.bodies import H36M_14
-from .metrics import Protocol, evaluate_meshes, mpvpe
+from .metrics import H36M14, Protocol, evaluate_meshes, mpvpe
 
 PELVIS, MID_HIP = 0, 17  # rows; the second is `with_mid_hip`'s
 HIPS = (1, 4)
@@ -38,14 +37,9 @@ class Published:
     bodies: str
 
 
-def _fourteen(name: str, root: int) -> Protocol:
-    regressor = "Human3.6M's 17-joint regressor"
-    return Protocol(name, H36M_14, root, regressor, reflection=False, f_mm=())
-
-
 PUBLISHED = {
-    "METRO": Published(_fourteen("METRO14", MID_HIP), PELVIS, "neutral"),
-    "SPIN": Published(_fourteen("SPIN14", PELVIS), PELVIS, "gendered"),
+    "METRO": Published(replace(H36M14, name="METRO14", root=MID_HIP), PELVIS, "neutral"),
+    "SPIN": Published(H36M14, PELVIS, "gendered"),
     "3DPW": Published(
         Protocol("3DPW24", tuple(range(24)), 0, "the skeleton's 24-joint regressor", False, ()),
         mesh_root=0,

@@ -24,11 +24,10 @@ from .coarse import CoarseMesh
 from .cropsets import CropSet
 from .datasets import Sample, read
 from .device import best_device
-from .imagenet import load_imagenet
 from .params import Params, with_g
 from .pinhole import project
 from .pose import PoseDistribution
-from .pretrain import POOL, Phi, infer
+from .pretrain import POOL, infer, untrained
 from .splits import Split
 from .train import load_system, train
 
@@ -58,7 +57,7 @@ def stages(
     crops = cut_out(samples, subject, params, scale_m)
     images, *_ = next(crops.batches(crops.in_order(SAMPLES), params.phi.input_px))
     yield f"crops: {' x '.join(map(str, images.shape))}"
-    phi = untrained(params, subject, crops)
+    phi = untrained(crops, params.phi, seed=0)
     f_I, E_xy, E_z = infer(phi, images)
     yield f"phi: {sum(p.numel() for p in phi.parameters()) / 1e6:.1f} M parameters"
     U = PoseDistribution(E_xy, E_z, phi.cube)
@@ -90,15 +89,6 @@ def cut_out(samples: list[Sample], subject: str, params: Params, scale_m: float)
         box_scale=params.prepare.box_scale,
         scale_m=scale_m,
     )
-
-
-def untrained(params: Params, subject: str, crops: CropSet) -> Phi:
-    """phi as its training starts, on the best device."""
-    torch.manual_seed(0)
-    phi = Phi(params.phi, crops.joints.shape[1], params.phi.cube_m[subject] / crops.scale_m)
-    if params.phi.weights:
-        load_imagenet(phi.phi_I, params.phi.weights)
-    return phi.to(best_device(), memory_format=torch.channels_last)
 
 
 def with_one_step_of_g(

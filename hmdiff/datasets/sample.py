@@ -6,6 +6,7 @@ told in one line: file, fault, remedy.
 
 import json
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,16 @@ def numbers(path: Path, key: str, value: Any, shape: tuple) -> np.ndarray:
     if not np.isfinite(array).all():
         raise broken(path, f"{key} holds NaN or infinity", "mend or drop those annotations")
     return array
+
+
+def column(path: Path, key: str, values: Sequence, shape: tuple, rows: Iterable[int]) -> np.ndarray:
+    """`numbers` of a column, (n, *shape); an error names the row that is wrong."""
+    try:
+        return numbers(path, key, values, (len(values), *shape))
+    except ValueError:
+        for row, value in zip(rows, values, strict=True):
+            numbers(path, f"{key} of row {row}", value, shape)
+        raise
 
 
 def read_json(path: Path, kind: type) -> Any:

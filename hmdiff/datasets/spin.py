@@ -21,7 +21,7 @@ import numpy as np
 
 from .bodies import BodyFrames, unplaced
 from .people import in_split, part_of, person_of
-from .sample import broken, inside, numbers, present
+from .sample import broken, column, inside, present
 
 BLOCK = 4096  # rows
 LONGEST = 4096  # bytes of one number or name
@@ -72,14 +72,9 @@ def _frames(
 ) -> BodyFrames:
     """The rows kept of a block."""
 
-    def column(key: str) -> np.ndarray:
+    def read(key: str) -> np.ndarray:
         shape = (COLUMNS | OPTIONAL)[key]
-        try:
-            return numbers(path, key, block[key][kept], (len(kept), *shape))
-        except ValueError:  # say which
-            for row, value in zip(block["row"][kept], block[key][kept], strict=True):
-                numbers(path, f"{key} of row {row}", value, shape)
-            raise
+        return column(path, key, block[key][kept], shape, block["row"][kept])
 
     given = np.ones((len(kept), 3), dtype=bool)
     given[:, 1], given[:, 2] = "S" in block, "part" in block
@@ -87,11 +82,11 @@ def _frames(
         path,
         images=images,
         persons=persons,
-        betas=column("shape"),
-        poses=column("pose"),
-        centre=column("center"),
-        scale=column("scale"),
-        visible=(column("part")[..., 2] > 0).sum(axis=1) if "part" in block else None,
+        betas=read("shape"),
+        poses=read("pose"),
+        centre=read("center"),
+        scale=read("scale"),
+        visible=(read("part")[..., 2] > 0).sum(axis=1) if "part" in block else None,
         given=given,
     )
 

@@ -23,7 +23,7 @@ import yaml
 from ..image_bytes import address
 from .bodies import BodyFrames, unplaced
 from .people import in_split, part_of, person_of
-from .sample import broken, inside, numbers, present
+from .sample import broken, column, inside, present
 
 BLOCK = 4096  # rows
 # Indices that METRO publishes under other names than <part>.yaml.
@@ -190,29 +190,23 @@ def _block(
 ) -> BodyFrames:
     """Labels as arrays."""
 
-    def column(key: str, *shape: int | None) -> np.ndarray:
-        values = [label[key] for label in labels]
-        try:
-            return numbers(path, key, values, (len(labels), *shape))
-        except ValueError:  # say which
-            for row, value in zip(rows, values, strict=True):
-                numbers(path, f"{key} of row {row}", value, shape)
-            raise
+    def read(key: str, *shape: int) -> np.ndarray:
+        return column(path, key, [label[key] for label in labels], shape, rows)
 
     hand = dataset == "freihand"
     has = [np.array([label[f"has_{k}_joints"].any() for label in labels]) for k in ("3d", "2d")]
-    joints = column("3d_joints", 21 if hand else 24, 4)[has[0]]
+    joints = read("3d_joints", 21 if hand else 24, 4)[has[0]]
     if len(joints) and np.median(np.ptp(joints[..., :3], axis=1).max(axis=1)) > 20:
         raise broken(path, "3d_joints span over 20 m: millimetres?", "divide them by 1000")
-    pixels = column("2d_joints", 21 if hand else 24, 3)
+    pixels = read("2d_joints", 21 if hand else 24, 3)
     return unplaced(
         path,
         images=list(images),
         persons=list(persons),
-        betas=column("betas", 10),
-        poses=column("pose", 48 if hand else 72),
-        centre=column("center", 2),
-        scale=column("scale"),
+        betas=read("betas", 10),
+        poses=read("pose", 48 if hand else 72),
+        centre=read("center", 2),
+        scale=read("scale"),
         visible=((pixels[..., 2] > 0) & has[1][:, None]).sum(axis=1),
         given=np.stack([np.ones_like(has[0]), *has], axis=1),
     )
