@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from . import page, surfaces
+from . import gallery, page, surfaces
 from .files import replace_folder, write_file
-from .gallery import side_view
 from .pinhole import project
 from .recovery import Answer
-from .viewer import View, dress, over, shade
+from .viewer import View, dress
 
 FILES = {
     "index.html", "overlay.png", "side.png", "top.png", "mesh.glb", "mesh.obj", "mesh.ply",
@@ -77,7 +76,7 @@ def draw(answer: Answer, surface: surfaces.Surface) -> dict[str, np.ndarray]:
     vertices, faces, colour = surface.vertices_m, surface.faces, surface.colour
     return {
         "overlay": overlay(answer),
-        "side": side_view(vertices, faces, VIEW_PX, colour),
+        "side": gallery.side_view(vertices, faces, VIEW_PX, colour),
         "top": top_view(vertices, faces, VIEW_PX, colour),
     }
 
@@ -100,16 +99,13 @@ def overlay(answer: Answer) -> np.ndarray:
     for top in range(0, height, rows):
         below = picture[top : top + rows]
         K = found.K - np.array([[0, 0, 0], [0, 0, top], [0, 0, 0]])
-        drawn = shade(placed, model.faces.numpy(), K, below.shape[:2], colour, samples)
-        strips.append(over(drawn, below, opacity=0.92))
+        strips.append(gallery.overlay(below, placed, model.faces.numpy(), K, colour, samples))
     return np.concatenate(strips)
 
 
 def png(picture: np.ndarray) -> bytes:
     """A picture (H x W x 3, uint8) as a PNG file."""
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, "png")
-    return data.getvalue()
+    return page.encoded(Image.fromarray(picture), "png")
 
 
 def write_hypotheses(answer: Answer, faces: np.ndarray, path: Path) -> None:

@@ -21,10 +21,17 @@ from .viewer import CLAY, dress, fit_view, over, paint, shade
 
 
 def overlay(
-    image: np.ndarray, vertices_m: np.ndarray, faces: np.ndarray, K: np.ndarray, colour=CLAY
+    image: np.ndarray,
+    vertices_m: np.ndarray,
+    faces: np.ndarray,
+    K: np.ndarray,
+    colour=CLAY,
+    samples: int = 2,
 ) -> np.ndarray:
-    """A mesh (V x 3, m, in the camera: translation added) over its image (H x W x 3, uint8)."""
-    return over(shade(vertices_m, faces, K, image.shape[:2], colour), image, opacity=0.92)
+    """A mesh (V x 3, m, in the camera: translation added) over its image (H x W x 3, uint8);
+    `samples` as in `viewer.shade`."""
+    drawn = shade(vertices_m, faces, K, image.shape[:2], colour, samples)
+    return over(drawn, image, opacity=0.92)
 
 
 def side_view(vertices: np.ndarray, faces: np.ndarray, px: int = 256, colour=CLAY) -> np.ndarray:

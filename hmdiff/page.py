@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from .photo import FOCAL_PER_SIDE
 from .surfaces import Surface
 from .viewer import mesh3d
 
@@ -20,8 +21,8 @@ WARNING = (
     "domain: the mesh can be wrong in ways that its uncertainty does not show."
 )
 CAMERA = (
-    "The camera's focal length is assumed (1.2 times the longer side of the picture), so the "
-    "distance from the camera is a guess; the mesh itself does not depend on it."
+    f"The camera's focal length is assumed ({FOCAL_PER_SIDE:g} times the longer side of the "
+    "picture), so the distance from the camera is a guess; the mesh itself does not depend on it."
 )
 PICTURE_PX = 1200  # longer side of the overlay in the page
 
@@ -126,8 +127,13 @@ def make(facts: dict, surface: Surface, pictures: dict[str, np.ndarray]) -> str:
     )
 
 
-def embedded(picture: Image.Image, kind: str) -> str:
-    """A picture as a data URI."""
+def encoded(picture: Image.Image, kind: str) -> bytes:
+    """A picture as a file's bytes."""
     data = io.BytesIO()
     picture.save(data, kind)
-    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
+    return data.getvalue()
+
+
+def embedded(picture: Image.Image, kind: str) -> str:
+    """A picture as a data URI."""
+    return f"data:image/{kind};base64,{base64.b64encode(encoded(picture, kind)).decode()}"
