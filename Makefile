@@ -4,6 +4,7 @@
 #   make test                   ruff, pytest, the smoke study, and nbval over the notebooks
 #   make setup                  the environment alone, .venv
 #   make lab                    JupyterLab
+#   make walkthroughs           execute notebooks/walkthrough again, in place, on the finished study
 #   make smoke, make bench, make lock, make clean
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ RUN ?= runs/$(PROFILE)
 READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro smoke test lint unit notebooks setup lab bench lock clean
+.PHONY: repro smoke test lint unit notebooks setup lab walkthroughs bench lock clean
 
 repro: $(READY)
 ifeq ($(PROFILE),default)
@@ -42,6 +43,10 @@ setup: $(READY)
 
 lab: $(READY)
 	jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+
+# Their outputs are kept in them; each gets a page in reports/walkthrough/ besides.
+walkthroughs: $(READY)
+	python -m hmdiff.lessons
 
 bench: $(READY)
 	python -m hmdiff.bench

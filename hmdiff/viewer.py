@@ -211,11 +211,12 @@ def noise_to_mesh(frames: np.ndarray, faces: np.ndarray, ks: list[int]) -> go.Fi
     slider = {
         "steps": [{"label": n, "method": "animate", "args": [[n], still]} for n in names],
         "currentvalue": {"prefix": "step k = "},
-        "pad": {"t": 10},
+        "pad": {"t": 10, "b": 30},  # the labels hang below the slider
     }
     play = {"label": "▶ play", "method": "animate", "args": [None, {**timing, "fromcurrent": True}]}
     stop = {"label": "❚❚ pause", "method": "animate", "args": [[None], still]}
-    buttons = {"type": "buttons", "direction": "left", "x": 0, "y": 1.08, "buttons": [play, stop]}
+    buttons = {"type": "buttons", "direction": "left", "buttons": [play, stop]}
+    buttons |= {"x": 0, "xanchor": "left", "y": 1.08}  # beyond the left edge they would push it
     reach = np.percentile(np.abs(frames), 99.5)
     return figure.update_layout(sliders=[slider], updatemenus=[buttons], **_layout(reach))
 
@@ -226,7 +227,7 @@ def _trace(vertices, faces, colour, intensity, unit) -> go.Mesh3d:
     i, j, k = np.asarray(faces, np.int32).T
     look: dict = {"color": colour}
     if intensity is not None:
-        bar = {"title": {"text": unit}}
+        bar = {"title": {"text": unit}, "thickness": 12}
         look = {"intensity": np.asarray(intensity, np.float32), "colorscale": "Viridis"}
         look["colorbar"] = bar
     light = {"ambient": 0.45, "diffuse": 0.75, "specular": 0.08, "roughness": 0.9}
@@ -244,6 +245,8 @@ def _layout(reach: float) -> dict:
         "up": {"x": 0, "y": -1, "z": 0},
         "projection": {"type": "orthographic"},
     }
-    scene = {"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube", "camera": camera}
+    scene = {"xaxis": axis, "yaxis": axis, "zaxis": axis, "camera": camera}
+    # A cube that fills the height would be cut off at the sides on a telephone.
+    scene |= {"aspectmode": "manual", "aspectratio": dict.fromkeys("xyz", 1.25)}
     margin = {"l": 0, "r": 0, "t": 30, "b": 0}
     return {"scene": scene, "margin": margin, "height": 520, "paper_bgcolor": GROUND}

@@ -1,5 +1,6 @@
 """Notebooks: how they are kept, and what the runner promises about their pages and errors."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -8,15 +9,12 @@ import pytest
 from nbformat import v4
 from nbstripout import strip_output
 
-from hmdiff import notebook, root
+from hmdiff import lessons, notebook, root
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = sorted((ROOT / "notebooks/pipeline").glob("*.ipynb"))
 EXPLORE = sorted((ROOT / "notebooks/explore").glob("*.ipynb"))
 WALKTHROUGHS = sorted((ROOT / "notebooks/walkthrough").glob("*.ipynb"))
-EVERY = sorted(
-    path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
-)
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -24,12 +22,39 @@ def read(path: Path) -> nbformat.NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
-@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PIPELINE + EXPLORE, ids=lambda path: path.stem)
 def test_a_notebook_is_kept_without_outputs(path):
     book = read(path)
     nbformat.validate(book)
     stripped = strip_output(read(path), keep_output=False, keep_count=False, keep_id=True)
     assert stripped == book, f"{path.name}: clear its outputs before saving (nbstripout {path})"
+
+
+def shows(source: str) -> bool:
+    """Whether a cell prints or draws, in a function that it calls by name or outside of any."""
+    top = [part for part in ast.parse(source).body if not isinstance(part, ast.FunctionDef)]
+    calls = [node.func for part in top for node in ast.walk(part) if isinstance(node, ast.Call)]
+    names = {getattr(call, "attr", getattr(call, "id", "")) for call in calls}
+    return bool(names & {"print", "show", "subplots", "strip"})
+
+
+@pytest.mark.parametrize("path", WALKTHROUGHS, ids=lambda path: path.stem)
+def test_a_walkthrough_is_kept_as_one_execution_from_top_to_bottom_left_it(path):
+    book = read(path)
+    nbformat.validate(book)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    again = f"{path.name}: python -m hmdiff.lessons {path.stem}"
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), again
+    assert not [cell.source for cell in code if shows(cell.source) and not cell.outputs], again
+    assert lessons.flaws(book) == []
+    cleaned = notebook.clean(read(path)).cells
+    for part in ("outputs", "metadata"):
+        assert [cell.get(part) for cell in cleaned] == [cell.get(part) for cell in book.cells]
+    assert path.read_text() == nbformat.writes(book) + "\n"
+
+
+def test_the_walkthroughs_outputs_are_light():
+    assert sum(path.stat().st_size for path in WALKTHROUGHS) < 10e6
 
 
 @pytest.mark.parametrize("path", PIPELINE, ids=lambda path: path.stem)
