@@ -1,91 +1,238 @@
-"""`make bench`: how fast the studio, the networks and the sampler are on this machine.
+"""`make bench`: how fast the studio, the networks, the sampler and training are on this machine.
 
     python -m hmdiff.bench
 
 Everything runs on what the code itself makes, at the sizes of params.yaml: no trained network and
 no data are needed, for speed does not depend on weights. The only file read is the open body, which
-is baked where it is missing. One line a number; bars that the study sets itself are printed beside.
+is baked where it is missing. The numbers go to reports/bench.json, with bars that the study sets
+itself and the two sides of each ratio, and are printed beside those of the last commit.
 """
 
 import base64
 import json
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
 from PIL import Image
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
+from . import fast, speed
 from . import params as settings
 from .anny_bake import bake_open_body
 from .body import load
 from .capture import images_per_second
+from .coarse import CoarseMesh
 from .crops import augment
 from .cropsets import CropSet
 from .datasets.index import Source, build_index
 from .datasets.tsv import line_starts
-from .diffusion import make_alpha
+from .device import best_device
+from .files import write_file
 from .image_bytes import address
-from .pretrain import Phi
+from .linear import Upsampler
+from .pose import PoseDistribution
+from .pretrain import Phi, infer
 from .sampler import Guidance, sample
-from .speed import hardware, seconds
-from .train import build
+from .speed import flops, hardware, matmul_rate, seconds
+from .splits import Split
+from .train import build, loss_of
 
+OUT = Path("reports/bench.json")
 STUDIO_BAR = 30  # images a second, two processes, all effects on
 BATCH = 16
+FAST_BAR = 4  # times the reference, one image at the paper's setting
+TRAIN_BAR = 0.5  # of the machine's matmul rate at the size of g
+REPEATS = 3  # of the slow ones; seconds() runs each once before
 MIX, MIX_BAR_S, MIX_BAR_MB = 300_000, 120, 1000  # annotations of the licensed training mix
 SHARD = 10_000  # of them written; the index takes them again and again
 CROPS_PX, CROPS_BAR = 224, 150  # the paper's size; images a second, two threads
 
 
-def studio(params: settings.Params, model: Path) -> Iterator[str]:
+@dataclass(frozen=True)
+class Number:
+    """One measurement.
+
+    Attributes:
+        bar: what the study asks of it, in its unit.
+        sides: of a ratio, the two numbers it is of.
+        note: what explains it.
+    """
+
+    name: str
+    value: float
+    unit: str
+    bar: float | None = None
+    sides: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+def ratio(name: str, over: tuple[str, float], under: tuple[str, float], **more) -> Number:
+    """over / under, which keeps both."""
+    return Number(name, over[1] / under[1], "x", sides=dict([over, under]), **more)
+
+
+def peak() -> Iterator[Number]:
+    """What the machine's matrix products reach, in the types that the two paths use."""
+    for path, dtype in speed.dtypes().items():
+        name = f"matmul of 2048, {str(dtype).removeprefix('torch.')}, as the {path}"
+        yield Number(name, matmul_rate(dtype) / 1e9, "GFLOP/s")
+
+
+def studio(params: settings.Params, model: Path) -> Iterator[Number]:
     """Images a second of the studio's body set, the slower kind."""
     if not model.is_file():
         bake_open_body(model)
-    speed = images_per_second("threedpw", load(model), params.studio.image_px, workers=2)
-    yield f"studio, 3DPW-like, two processes: {speed:.1f} images/s (bar: {STUDIO_BAR})"
+    rate = images_per_second("threedpw", load(model), params.studio.image_px, workers=2)
+    yield Number("studio, 3DPW-like, two processes", rate, "images/s", STUDIO_BAR)
+
+
+def untrained_phi(params: settings.Params) -> tuple[Phi, Tensor]:
+    """phi of a body, and a batch of images for it."""
+    phi = Phi(params.phi, joints=24, cube=1.0).to(best_device(), memory_format=torch.channels_last)
+    return phi, torch.rand(BATCH, 3, params.phi.input_px, params.phi.input_px)
+
+
+def backbone(params: settings.Params) -> Iterator[Number]:
+    """Images a second of phi without gradients."""
+    phi, images = untrained_phi(params)
+    rate = BATCH / seconds(lambda: infer(phi, images), 5)
+    yield Number(f"phi_I and phi_P, batch {BATCH}", rate, "images/s")
 
 
 @torch.no_grad()
-def backbone(params: settings.Params) -> Iterator[str]:
-    """Images a second of phi without gradients."""
-    phi = Phi(params.phi, joints=24, cube=1.0).eval().to(memory_format=torch.channels_last)
-    images = torch.rand(BATCH, 3, params.phi.input_px, params.phi.input_px)
-    images = images.to(memory_format=torch.channels_last)
-    yield f"phi_I and phi_P, batch {BATCH}: {BATCH / seconds(lambda: phi(images), 5):.1f} images/s"
-
-
-def denoiser(params: settings.Params, V: int = 431, J: int = 24) -> Iterator[str]:
-    """A forward pass of g, and one image's reverse process with and without DAT."""
+def sampler(params: settings.Params, V: int = 431, J: int = 24) -> Iterator[Number]:
+    """g, one image's reverse process, and an image to its mesh, by the reference and by the fast
+    path, DAT active to the end; at the profile's setting and at the paper's."""
     torch.manual_seed(0)
-    g = build("image", "body", params, V, J).eval().requires_grad_(False)
-    d, s = params.diffusion, params.sampler
-    alpha, f, n = make_alpha(d.K, d.schedule, d.beta), torch.full((J, V), 1 / V), s.hypotheses
-    u, c = torch.zeros(n, s.N, J, 3), g.condition(torch.zeros(n, 128, 49), None)
+    device, s = best_device(), params.sampler
+    g = build("image", "body", params, V, J).to(device).eval().requires_grad_(False)
+    f, up = torch.full((J, V), 1 / V, device=device), Upsampler([V, 1723, 6890]).to(device)
+    phi, images = untrained_phi(params)
 
-    def noise(h_k: torch.Tensor, k: int, chains: torch.Tensor) -> torch.Tensor:
-        return g(h_k, torch.full((len(h_k),), k), c[chains])
-
-    def reverse(guidance: Guidance) -> float:
+    def reverse(f_I: Tensor, u: Tensor, n: int, steps: int, path: str) -> Tensor:
         generator = torch.Generator().manual_seed(0)
-        return seconds(lambda: sample(noise, f, u, alpha, s.steps, guidance, generator), 5)
+        c, u = g.condition(f_I.to(device), torch.zeros(0)), u.to(device)
+        image = torch.zeros(n, dtype=torch.long, device=device)
+        if path == "fast path":
+            bound = fast.BoundDenoiser(g, c, fast.best_dtype(device))
+            return fast.sample(bound, f, u, image, steps, s.gamma, 0.0, generator).h_0
 
-    h_k, every = torch.zeros(n, V, 3), torch.arange(n)
-    once_ms = 1000 * seconds(lambda: noise(h_k, 100, every), 9)
-    yield f"g, {n} meshes of {V} vertices: {once_ms:.1f} ms"
-    for name, guidance in {
-        "without DAT": Guidance(),
-        "with DAT to the end": Guidance("h0_hat", s.gamma, 0.0),
-    }.items():
-        yield (
-            f"one image, {n} hypotheses, {s.steps} steps, {name}: {1000 * reverse(guidance):.0f} ms"
-        )
+        def noise(h_k: Tensor, k: int, chains: Tensor) -> Tensor:
+            return g(h_k, torch.full((len(h_k),), k, device=device), c[image[chains]])
+
+        guidance = Guidance("h0_hat", s.gamma, 0.0)
+        return sample(noise, f, u[image], g.alpha, steps, guidance, generator).h_0
+
+    def whole(n: int, steps: int, path: str) -> Tensor:
+        f_I, E_xy, E_z = infer(phi, images[:1])
+        u = PoseDistribution(E_xy, E_z, 1.0).sample(s.N, torch.Generator().manual_seed(0))
+        return up(reverse(f_I, u, n, steps, path).mean(dim=0))
+
+    f_I, u = torch.zeros(1, 128, 49), torch.zeros(1, s.N, J, 3)
+    printed = speed.PAPER["hypotheses"], min(speed.PAPER["steps"], params.diffusion.K)
+    for (n, steps), bar in (((s.hypotheses, s.steps), None), (printed, FAST_BAR)):
+        name = f"{n} hypotheses, {steps} steps"
+        for what, work in (
+            ("reverse process", lambda *given: reverse(f_I, u, *given)),
+            ("image to mesh", whole),
+        ):
+            work(n, 1, "reference"), work(n, 1, "fast path")  # warm-up
+            taken = alternate(
+                {
+                    path: lambda work=work, n=n, steps=steps, path=path: work(n, steps, path)
+                    for path in ("reference", "fast path")
+                }
+            )
+            for path, ms in taken.items():
+                yield Number(f"{what}, one image, {name}, {path}", ms, "ms")
+            yield ratio(f"{what}, {name}, fast path against reference", *taken.items(), bar=bar)
+        count = flops(lambda n=n, steps=steps: reverse(f_I, u, n, steps, "fast path"))
+        yield Number(f"reverse process, {name}, fast path, operations", count / 1e9, "GFLOP")
+
+
+def alternate(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median ms of each work, which take turns."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(REPEATS):
+        for name, work in works.items():
+            times[name].append(1000 * seconds(work, 1, warm_up=0))
+    return {name: float(np.median(found)) for name, found in times.items()}
+
+
+def training(params: settings.Params, V: int = 431, J: int = 24) -> Iterator[Number]:
+    """A training step of g, against matrix products of its size, and one of phi."""
+    torch.manual_seed(0)
+    g = build("image", "body", params, V, J).to(best_device())
+    optimiser, generator = torch.optim.Adam(g.parameters()), torch.Generator().manual_seed(0)
+    data, mesh = made_up(V, J)
+
+    def learn() -> None:
+        loss = loss_of(g, data, mesh, params, generator)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(g.parameters(), params.g.clip)
+        optimiser.step()
+
+    B, width = params.g.batch, params.g.width
+    taken, rate = seconds(learn, 9), matmul_rate(torch.float32, B * V, width, width)
+    yield Number(f"training step of g, batch {B}", 1000 * taken, "ms")
+    yield Number(f"matmul of {B * V} x {width} x {width}", rate / 1e9, "GFLOP/s")
+    reached = "its step, GFLOP/s", flops(learn) / taken / 1e9
+    yield ratio(
+        "training step of g, share of that rate",
+        reached,
+        ("matmul, GFLOP/s", rate / 1e9),
+        bar=TRAIN_BAR,
+        note=profiled(learn),
+    )
+    phi, images = untrained_phi(params)
+    optimiser = torch.optim.Adam(phi.parameters())
+    images = images[: params.phi.batch].contiguous(memory_format=torch.channels_last)
+    images, joints = images.to(best_device()), torch.zeros(len(images), J, 3).to(best_device())
+
+    def learn_phi() -> None:
+        loss = phi.loss(images, joints, joints[..., :2] + 0.5, params.phi.sigma_bins)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    taken = seconds(learn_phi, 5)
+    yield Number(f"training step of phi, batch {len(images)}", 1000 * taken, "ms")
+
+
+def made_up(V: int, J: int, n: int = 64) -> tuple[Split, CoarseMesh]:
+    """A split and a coarse mesh to train g on: right in shape, otherwise noise."""
+    index = pd.DataFrame({"image": [str(i) for i in range(n)]})
+    f_I, heat, h_0 = torch.randn(n, 128, 49), torch.zeros(n, 0), torch.randn(n, V, 3)
+    data = Split(index, f_I, heat, torch.zeros(n, J, 3), h_0, None, None, 1.0)
+    parts = dict.fromkeys(CoarseMesh.__dataclass_fields__, torch.zeros(0))
+    faces = torch.stack([torch.arange(2 * V) % V for _ in range(3)], dim=1)
+    faces = (faces + torch.arange(3)) % V
+    mesh = CoarseMesh(**parts | {"f": torch.full((J, V), 1 / V), "faces": faces})
+    return data, mesh.to(best_device())
+
+
+def profiled(work: Callable[[], object], first: int = 6) -> str:
+    """Where the time of `work` goes: its most expensive operations with their shares."""
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        for _ in range(3):
+            work()
+    events = {event.key: event.self_cpu_time_total for event in found.key_averages()}
+    whole, most = sum(events.values()), sorted(events, key=events.get, reverse=True)[:first]
+    return ", ".join(f"{key.removeprefix('aten::')} {events[key] / whole:.0%}" for key in most)
 
 
 def write_mix(folder: Path, rows: int, shards: int) -> Source:
@@ -121,7 +268,7 @@ def index_mix(source: Source, out: Path) -> tuple[float, float]:
     return taken, int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def mix() -> Iterator[str]:
+def mix() -> Iterator[Number]:
     """The licensed training mix: how long its index takes, and how fast its images are cut."""
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -129,10 +276,9 @@ def mix() -> Iterator[str]:
         with ProcessPoolExecutor(1, get_context("spawn")) as apart:  # its memory is its own
             taken, memory = apart.submit(index_mix, source, folder / "index.parquet").result()
         size = (folder / "index.parquet").stat().st_size / 2**20
-        yield (
-            f"index of {MIX} annotations: {taken:.0f} s (bar: {MIX_BAR_S}), "
-            f"{memory:.0f} MB of memory (bar: {MIX_BAR_MB}), {size:.0f} MB on disk"
-        )
+        yield Number(f"index of {MIX} annotations", taken, "s", MIX_BAR_S)
+        yield Number(f"index of {MIX} annotations, memory", memory, "MB", MIX_BAR_MB)
+        yield Number(f"index of {MIX} annotations, on disk", size, "MB")
         tsv, n = folder / "train.img.tsv", 60 * BATCH
         rows = [address(tsv, start) for start in line_starts(tsv)[:n]]
         picture = base64.b64decode(tsv.open().readline().rpartition("\t")[2])
@@ -140,11 +286,8 @@ def mix() -> Iterator[str]:
         for path in files:
             path.write_bytes(picture)
         for kind, images in (("files", files), ("rows of a TSV", rows)):
-            speed = cut_speed(images, CROPS_PX)
-            yield (
-                f"crops of {CROPS_PX} px from {kind}, two threads: {speed:.0f} images/s "
-                f"(bar: {CROPS_BAR})"
-            )
+            name = f"crops of {CROPS_PX} px from {kind}, two threads"
+            yield Number(name, cut_speed(images, CROPS_PX), "images/s", CROPS_BAR)
 
 
 def cut_speed(images: list[Path], px: int) -> float:
@@ -156,18 +299,70 @@ def cut_speed(images: list[Path], px: int) -> float:
     return n / seconds(lambda: sum(1 for _ in crops.batches(plan, px)), 3)
 
 
+def git(*arguments: str) -> str:
+    """What git says here, without the line's end; nothing where it cannot."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def parse(text: str, origin: str) -> dict[tuple[str, str], float]:
+    """The values of a bench.json by name and unit.
+
+    Raises:
+        ValueError: it is no such file; one line that names `origin`.
+    """
+    try:
+        numbers = json.loads(text)["numbers"]
+        return {(x["name"], x["unit"]): float(x["value"]) for x in numbers}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{origin}: no numbers of `make bench` ({error!r}); run it again and commit the result"
+        ) from None
+
+
+def line(number: Number, before: dict[tuple[str, str], float]) -> str:
+    """A number beside what it was, with new / old, its bar, and what explains it."""
+    old = before.get((number.name, number.unit))
+    was = f"{old:>10.4g} {number.value / old:>8.2f}" if old else f"{'-':>10} {'-':>8}"
+    bar = f"{number.bar:>6g}" if number.bar is not None else f"{'-':>6}"
+    note = f"  ({number.note})" if number.note else ""
+    return f"{number.name:<78} {number.value:>10.4g} {number.unit:<8} {was} {bar}{note}"
+
+
+def report(numbers: list[Number]) -> dict:
+    """What reports/bench.json holds."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": git("rev-parse", "HEAD"),
+        "changed since": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "hardware": hardware(),
+        "versions": {"numpy": np.__version__, "torch": torch.__version__},
+        "numbers": [asdict(number) for number in numbers],
+    }
+
+
 def main() -> None:
-    """Print every number as it is measured."""
-    params = settings.load()
+    """Print every number as it is measured, beside the last commit's; then write them all."""
+    params, numbers = settings.load(), []
+    committed = git("show", f"HEAD:{OUT}")
+    before = parse(committed, f"HEAD:{OUT}") if committed else {}
     print(", ".join(f"{key} {value}" for key, value in hardware().items()))
+    print(f"{'':<78} {'now':>10} {'':<8} {'committed':>10} {'new/old':>8} {'bar':>6}")
     for part in (
+        peak(),
         studio(params, Path("data/models/open_body.npz")),
         backbone(params),
-        denoiser(params),
+        sampler(params),
+        training(params),
         mix(),
     ):
-        for line in part:
-            print(line, flush=True)
+        for number in part:
+            numbers.append(number)
+            print(line(number, before), flush=True)
+    write_file(OUT, json.dumps(report(numbers), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
     answer = hmdiff.recover("photo.jpg", box=(20, 0, 400, 512))
     answer.found.vertices_m, answer.spread_mm, answer.joints_m
 
-The system is Ours+ (closed_form.py) of a released run (bundle.py): the spread of its hypotheses is
-fitted to the error of their centre. That holds for images like those that trained it, which were
-rendered; on photographs both are worse than they look.
+The system is Ours+ (closed_form.py, by its fast path) of a released run (bundle.py): the spread of
+its hypotheses is fitted to the error of their centre. That holds for images like those that trained
+it, which were rendered; on photographs both are worse than they look.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ import numpy as np
 
 from .body import JOINT_NAMES, BodyModel
 from .bundle import RELEASED, Bundle, load
-from .closed_form import sample_plus
+from .fast import sample_plus
 from .params import Subject
 from .photo import Recovery, as_rgb, assumed_camera, check_box, one_sample, place
 from .pictures import read

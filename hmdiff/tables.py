@@ -25,6 +25,7 @@ SCEPTICS = ("Mean pose", "Linear lift of mean(U)", "Detected pose u_c", "Baselin
 ORACLE = "Lift of the true joints"  # closed_form.py
 IF_PRESENT = ("Mean of U", "Lift + Baseline A", "Ours (gamma as printed)", ORACLE)
 PLUS = "Ours+"  # closed_form.py
+FAST, PRINTED = ", fast path", "the paper's setting"  # speed.py
 PEERS = ("FastMETRO-style", "Pose2Mesh-style", "HMR-style")  # peers.py
 ABLATION = ("MPVE", "MPJPE", "PA_MPJPE")
 SCEPTICS_NOTE = (
@@ -229,6 +230,20 @@ def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
         (PLUS, (None, None, *cells("human36m", PLUS))),
         (f"{PLUS}, {hand}", (None, None, *cells("freihand", PLUS))),
     )
+    at_body, at_hand = (speed.get(subject, {}) for subject in ("body", "hand"))
+    fast = [
+        (f"{name}{FAST}{comma}", (None, None, None, *frames_per_second(values, f"{name}{FAST}")))
+        for name in ("Ours", PLUS)
+        for comma, values in (("", at_body), (f", {hand}", at_hand))
+    ]
+    printed = [
+        (
+            f"{name}, paper's setting{comma}",
+            (None, None, None, *frames_per_second(values.get(PRINTED, {}), name)),
+        )
+        for name in ("Ours", f"Ours{FAST}")
+        for comma, values in (("", at_body), (f", {hand}", at_hand))
+    ]
     names = ("MPJPE ↓", "FPS, one image ↑", "FPS, batch ↑")
     datasets = ("human36m", "freihand")
     return Sheet(
@@ -238,7 +253,12 @@ def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
             *published_groups(table),
             Group(f"*{words.origin}* {sets['human36m']}", names, (1, 1, 1)),
         ),
-        sections=(Section(rows), Section(plus, "Beyond the paper")),
+        sections=(
+            Section(rows),
+            Section(plus, "Beyond the paper"),
+            Section(tuple(fast), "The same samples by the fast path (hmdiff/fast.py)"),
+            Section(tuple(printed), "At the paper's 40 steps, N = 25, and 25 hypotheses"),
+        ),
         notes=(*notes(datasets, data), *speed_notes(speed)),
         facts=facts(datasets, data),
     )
@@ -247,7 +267,7 @@ def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
 def frames_per_second(values: dict, method: str) -> tuple[float | None, float | None]:
     """FPS at batch 1 and at the largest batch timed; None where a subject was not timed."""
     batches = {int(k.split()[1]): v["fps"] for k, v in values.items() if k.startswith("batch ")}
-    fps = {batch: value[method] for batch, value in batches.items()}
+    fps = {batch: value[method] for batch, value in batches.items() if method in value}
     return fps.get(1), fps[max(fps)] if fps else None
 
 
@@ -256,16 +276,47 @@ def speed_notes(speed: dict[str, dict]) -> list[str]:
     found = ["The paper's FPS are of one GeForce RTX 3090; ours are end to end on this machine."]
     for subject, values in speed.items():
         on = values["hardware"]
-        largest = max(int(key.split()[1]) for key in values if key.startswith("batch "))
-        ms = values["batch 1"]["ms per image"]
         gflops = values["flops per image"]
         found.append(
-            f"Speed, {subject}: {on['device']}, {on['threads']} threads; {values['steps']} steps, "
-            f"{values['hypotheses']} hypotheses; batches of 1 and {largest}; ms for one image: "
-            f"{', '.join(f'{part} {value:.1f}' for part, value in ms.items())}; GFLOPs an image: "
+            f"Speed, {subject}: {on['device']}, {on['threads']} threads; median of "
+            f"{values['repeats']} runs after {values['warm-up']} untimed; GFLOPs an image: "
             f"{', '.join(f'{part} {value / 1e9:.2f}' for part, value in gflops.items())}."
         )
+        less = values["fast path less reference, mm"]["Ours"]
+        shares = values["share of the matmul rate"]
+        rates = values["matmul FLOP/s"]
+        found.append(
+            f"Fast path, {subject}: its errors less the reference's, Ours: "
+            f"{', '.join(f'{metric} {value:+.3f} mm' for metric, value in less.items())}; share "
+            "of the machine's matmul rate "
+            f"({', '.join(f'{path} {rate / 1e9:.0f} GFLOP/s' for path, rate in rates.items())}): "
+            f"{', '.join(f'{name} {share:.0%}' for name, share in shares.items())}."
+        )
+        printed = values[PRINTED]
+        for title, timed in ((tuned_title(values), values), (tuned_title(printed), printed)):
+            found += [
+                f"Speed, {subject}, {title}, {batch}: {breakdown(timed[batch])}."
+                for batch in timed
+                if batch.startswith("batch ")
+            ]
     return found
+
+
+def tuned_title(values: dict) -> str:
+    """The setting that a speed was taken at."""
+    return f"{values['steps']} steps, {values['hypotheses']} hypotheses"
+
+
+def breakdown(timed: dict) -> str:
+    """FPS with their range, the gain of the fast path, and ms an image of each part."""
+    texts = []
+    for name, ms in timed["ms per image"].items():
+        low, high = timed["fps range"][name]
+        parts = ", ".join(f"{part} {value:.1f}" for part, value in ms.items())
+        fps, reference = timed["fps"][name], timed["fps"][name.removesuffix(FAST)]
+        gain = f", {fps / reference:.1f} times the reference" if name.endswith(FAST) else ""
+        texts.append(f"{name} {fps:.2f} FPS ({low:.2f} to {high:.2f}{gain}; ms: {parts})")
+    return "; ".join(texts)
 
 
 def facts(datasets: tuple[str, ...], data: Measured) -> dict[str, str]:
