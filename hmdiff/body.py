@@ -70,11 +70,14 @@ class BodyModel(nn.Module):
         faces: (F, 3) vertex ids; parents: (24,) or (16,) of the posed joints, root -1.
         parts: (V,) uint8, what each vertex shows, an index into `PARTS`.
         joint_regressor: (J, V), joints ~ joint_regressor @ vertices of any pose; rows sum to 1.
+        mean_pose: what annotators of hands count MANO's pose from, (45,); of bodies 0. `pose` does
+            not add it.
     """
 
     def __init__(self, subject: str, data: Mapping[str, np.ndarray]):
         super().__init__()
         self.subject = subject
+        self.mean_pose = np.asarray(data["hands_mean"] if subject == "hand" else 0.0)
         common = {"model_path": "", "data_struct": Struct(**_as_smplx(data)), "num_betas": 10}
         rows = data["joint_regressor"] if "joint_regressor" in data else data["J_regressor"]
         regressor = torch.as_tensor(rows, dtype=torch.float32)

@@ -30,7 +30,6 @@ from .splits import Split
 from .train import OnePass, load_system, predict
 
 BARE_POSES = ("Detected pose u_c", "Mean of U")  # sceptic's rows without a mesh
-H36M_REGRESSOR = Path("raw/models/J_regressor_h36m_correct.npy")  # below the data folder
 CHAINS = 64  # chains that go through g at once: what fits the caches of a small machine
 
 
@@ -136,9 +135,10 @@ def load_bench(subject: str, seed: int, data: Path, params: Params) -> Bench:
 def read_regressor(model: BodyModel, data: Path, params: Params) -> Tensor:
     """The rows (. x V_full) that the protocol's joints are read with: the model's, or the field's;
     errors of `body.load_regressor`."""
-    if protocol_of(model.subject, params.source).skeleton:
+    protocol = protocol_of(model.subject, params.source)
+    if protocol.skeleton:
         return model.joint_regressor
-    return load_regressor(data / H36M_REGRESSOR, 17)
+    return load_regressor(data / "raw" / protocol.file, 17)
 
 
 def default_knobs(params: Params) -> Knobs:
@@ -223,12 +223,13 @@ def full_mesh_mm(bench: Bench, h_0: Tensor, scale_m: float) -> Tensor:
 
 
 def measure(bench: Bench, h_0: Tensor, split: Split) -> dict[str, np.ndarray]:
-    """Errors of coarse meshes h_0 (n, V, 3) against a split's full meshes, each metric (n,)."""
+    """Errors of coarse meshes h_0 (n, V, 3) against a split's full meshes, and its measured joints
+    where it has them, each metric (n,)."""
     protocol, parts = bench.protocol, []
     for rows in torch.arange(len(split)).split(32):
-        pred = full_mesh_mm(bench, h_0[rows], split.scale_m)
-        errors = evaluate_meshes(pred, split.mesh[rows] * 1000, bench.joint_regressor, protocol)
-        parts.append(errors)
+        pred, true = full_mesh_mm(bench, h_0[rows], split.scale_m), split.mesh[rows] * 1000
+        mocap = None if split.mocap is None else split.mocap[rows] * 1000
+        parts.append(evaluate_meshes(pred, true, bench.joint_regressor, protocol, mocap))
     return {name: torch.cat([p[name] for p in parts]).numpy() for name in METRICS}
 
 

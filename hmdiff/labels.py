@@ -61,8 +61,9 @@ LABELS = {
         truth={
             "threedpw": "3DPW's true meshes are the neutral body in the file's shape and pose, as "
             "METRO takes them; SPIN takes the body of the person's gender.",
-            "human36m": "Human3.6M's true meshes are body fits, and its true joints are regressed "
-            "from them; published errors are against the joints of the motion capture.",
+            "human36m": "Human3.6M's true joints are those of its motion capture, so that the "
+            "regressor reads the predicted ones alone; its true meshes, for MPVE, are body fits to "
+            "them, and frames that have none are left out.",
         },
         published="Published columns are the paper's, on the same sets. Its networks for bodies "
         "learnt from UP-3D, MuCo-3DHP, COCO and MPII as well, ours from what prepare.extra names.",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import load_weights, save_weights
+from .coarse import CoarseMesh
 
 VERTEX_NOISE = 0.03  # normalised units, about 1 cm on a body
 LIFT_PENALTY = 1.0
@@ -46,6 +47,12 @@ class Upsampler(nn.Module):
         for linear in self.maps:
             h = linear(h)
         return h.transpose(-1, -2)
+
+
+def levels(subject: str, mesh: CoarseMesh) -> list[np.ndarray]:
+    """The vertices that the final MLP passes through, coarsest first, for `fit_upsampler`."""
+    ids = {"body": (mesh.ids, mesh.mid_ids), "hand": (mesh.ids,)}[subject]
+    return [level.numpy() for level in ids]
 
 
 def fit_upsampler(meshes: np.ndarray, levels: list[np.ndarray]) -> Upsampler:

@@ -26,8 +26,7 @@ class Protocol:
         regressor: where the joints of both meshes come from, in words.
         reflection: whether Procrustes alignment may mirror the prediction.
         f_mm: F-score thresholds in mm; the paper reports none for bodies.
-        skeleton: whether its joints are those of the body model, so that a bare pose has them; of
-            a mesh alone can other joints be regressed.
+        file: where the regressor lies below data/raw; None where it is the body model's own.
     """
 
     name: str
@@ -36,7 +35,13 @@ class Protocol:
     regressor: str
     reflection: bool
     f_mm: tuple[int, ...]
-    skeleton: bool = True
+    file: str | None = None
+
+    @property
+    def skeleton(self) -> bool:
+        """Whether its joints are those of the body model, so that a bare pose has them; other
+        joints can be regressed from a mesh alone."""
+        return self.file is None
 
     def describe(self) -> str:
         """One sentence: joint set, root, regressor, alignment."""
@@ -71,7 +76,7 @@ H36M14 = Protocol(  # as SPIN and Pose2Mesh measure 3DPW and Human3.6M
     regressor="Human3.6M's 17-joint regressor",
     reflection=False,
     f_mm=(),
-    skeleton=False,
+    file="models/J_regressor_h36m_correct.npy",
 )
 PROTOCOLS = {"body": BODY14, "hand": HAND21}
 
@@ -201,12 +206,17 @@ def evaluate_joints(pred: Tensor, gt: Tensor, protocol: Protocol) -> dict[str, T
 
 
 def evaluate_meshes(
-    pred: Tensor, gt: Tensor, joint_regressor: Tensor, protocol: Protocol
+    pred: Tensor,
+    gt: Tensor,
+    joint_regressor: Tensor,
+    protocol: Protocol,
+    measured: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """All of `METRICS` for B meshes: B x V x 3 (mm), J x V -> B each, float64.
 
-    The joints of both meshes are regressed from their vertices. F-scores are taken after alignment
-    of the vertices, and are NaN where the protocol asks for none.
+    The joints of both meshes are regressed from their vertices, or true ones taken from `measured`
+    (B x J x 3, mm), which is NaN for a mesh without any. F-scores are taken after alignment of the
+    vertices, and are NaN where the protocol asks for none.
 
     Raises:
         ValueError: the shapes do not fit together, or the ground truth is not finite.
@@ -221,6 +231,8 @@ def evaluate_meshes(
         raise ValueError("evaluate_meshes: gt holds NaN or infinity; run prepare again")
     pred, gt, regressor = pred.double(), gt.double(), joint_regressor.double()
     joints_pred, joints_gt = (torch.einsum("jv,bvc->bjc", regressor, m) for m in (pred, gt))
+    if measured is not None:
+        joints_gt = torch.where(measured.isnan(), joints_gt, measured.double())
     aligned = procrustes(pred, gt, protocol.reflection)
     result = evaluate_joints(joints_pred, joints_gt, protocol)
     result["MPVE"] = mpvpe(pred, gt, regressor, protocol)

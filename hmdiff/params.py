@@ -94,7 +94,7 @@ class Prepare(Block):
 
 
 class Finetune(Block):
-    """Training of phi that goes on over one data set alone."""
+    """Training that goes on over one data set alone."""
 
     dataset: Dataset
     epochs: dict[Subject, Annotated[int, Field(ge=0)]]
@@ -109,7 +109,32 @@ class Finetune(Block):
         return self
 
 
-class Phi(Block):
+class Mixed(Block):
+    """What trains on a mix of data sets and then, perhaps, on one of them.
+
+    Attributes:
+        mix: the share that each set has of what is drawn; none: every image alike.
+        finetune: what comes after that.
+    """
+
+    mix: dict[Dataset, Length] = {}
+    finetune: Finetune | None = None
+
+    def shares(self, subject: Subject) -> dict[Dataset, float]:
+        """The part of `mix` that is a subject's."""
+        return {name: share for name, share in self.mix.items() if subject_of(name) == subject}
+
+    @model_validator(mode="after")
+    def shares_make_a_whole(self) -> "Mixed":
+        """A subject that has shares has all of them."""
+        for subject in ("body", "hand"):
+            total = sum(self.shares(subject).values())
+            if self.shares(subject) and abs(total - 1) > 1e-6:
+                raise ValueError(f"mix: the shares of the {subject} add up to {total:g}, not to 1")
+        return self
+
+
+class Phi(Mixed):
     weights: Path | None = None
     input_px: Annotated[int, Field(ge=64, multiple_of=32)]
     augment: Annotated[float, Field(ge=0, le=1)]
@@ -124,21 +149,6 @@ class Phi(Block):
     epochs: dict[Subject, Positive]
     batch: Positive
     lr: Length
-    mix: dict[Dataset, Length] = {}
-    finetune: Finetune | None = None
-
-    def shares(self, subject: Subject) -> dict[Dataset, float]:
-        """The part of `mix` that is a subject's."""
-        return {name: share for name, share in self.mix.items() if subject_of(name) == subject}
-
-    @model_validator(mode="after")
-    def shares_make_a_whole(self) -> "Phi":
-        """A subject that has shares has all of them."""
-        for subject in ("body", "hand"):
-            total = sum(self.shares(subject).values())
-            if self.shares(subject) and abs(total - 1) > 1e-6:
-                raise ValueError(f"mix: the shares of the {subject} add up to {total:g}, not to 1")
-        return self
 
 
 class Diffusion(Block):
@@ -154,7 +164,7 @@ class LossWeights(Block):
     e: Weight
 
 
-class Denoiser(Block):
+class Denoiser(Mixed):
     width: Annotated[int, Field(ge=68)]
     heads: Positive
     feedforward: Positive
@@ -266,14 +276,15 @@ class Params(Block):
 
     @model_validator(mode="after")
     def what_trains_is_read(self) -> "Params":
-        """phi trains on no data set that `prepare` leaves out."""
+        """phi and g train on no data set that `prepare` leaves out."""
         read = {*STUDY, *(extra.dataset for extra in self.prepare.extra)}
-        tune = self.phi.finetune
-        named = [("phi.mix", name) for name in self.phi.mix]
-        named += [("phi.finetune.dataset", tune.dataset)] if tune else []
-        for key, name in named:
-            if name not in read:
-                raise ValueError(f"{key}: {name} is not read; add it to prepare.extra")
+        for block, trained in (("phi", self.phi), ("g", self.g)):
+            tune = trained.finetune
+            named = [(f"{block}.mix", name) for name in trained.mix]
+            named += [(f"{block}.finetune.dataset", tune.dataset)] if tune else []
+            for key, name in named:
+                if name not in read:
+                    raise ValueError(f"{key}: {name} is not read; add it to prepare.extra")
         return self
 
 

@@ -8,27 +8,36 @@ data/prepared/{body,hand}/ gets, for n samples in the order phi, g, val, test:
     joints.npy       n x J x 3, metres, camera axes, root-relative
     h0.npy           n x V x 3, the coarse mesh, likewise
     mesh_<split>.npy the full meshes of val and test, and of the first rows of g, likewise
+    mocap_<split>.npy of val and test, where a regressor is given: n x 17 x 3, Human3.6M's measured
+                     joints, metres, camera axes, rooted at their pelvis; NaN where there are none
     meta.json        scale_m, mean_m, counts, and what the readers skipped, by reason
 
 The study's own sets give training, validation and test; extra ones (`prepare.extra`) come after
 them and only train. The networks phi and the denoiser g train on different people: were f_I taken
 from images that phi has trained on, g would learn to trust it too much. Whoever comes next goes to
 the side that is short of its set's share, so neither counts nor meshes need to be known before they
-are read. Meshes are never held in memory: they stream to scratch files in a temporary folder that
-takes its final name when everything is there.
+are read. Neither meshes nor rows are held in memory: they stream to scratch files in a temporary
+folder that takes its final name when everything is there.
 """
 
 import json
 import os
 import shutil
+from array import array
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from .datasets import DATASETS, FILTERS, Sample, read
@@ -42,7 +51,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("phi", "g", "val", "test")
 HELD_OUT = {"validation": "val", "test": "test"}
-ROOT = 0  # the pelvis, or the wrist
+ROOT = 0  # the pelvis, or the wrist; of Human3.6M's joints the pelvis as well
 ROWS_AT_ONCE = 1024
 
 
@@ -54,6 +63,7 @@ def prepare(
     params: "Prepare",
     out: Path,
     progress: bool = True,
+    regressor: np.ndarray | None = None,
 ) -> dict:
     """Read a subject's data sets and write `out` (see above); returns the content of meta.json.
 
@@ -63,6 +73,9 @@ def prepare(
         model: the full body or hand.
         coarse: which of its vertices make the coarse mesh.
         params: phi_fraction, upsampler_meshes and extra.
+        regressor: 17 x V_full, Human3.6M's joints from a mesh, on licensed bodies. Fits are then
+            judged by it, and measured joints are kept, to be compared with those that it gives.
+            The studio's bodies have none, and the joints in its files are those of its meshes.
 
     Raises:
         FileNotFoundError, ValueError: one line, with file and remedy; `out` is then as before.
@@ -74,8 +87,9 @@ def prepare(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        with closing(Scratch(part, params.upsampler_meshes)) as scratch:
-            skipped = _stream(subject, roots, model, coarse.ids, params, scratch, progress)
+        with closing(Scratch(part, params.upsampler_meshes, regressor is not None)) as scratch:
+            bodies = (model, coarse.ids, regressor)
+            skipped = _stream(subject, roots, bodies, params, scratch, progress)
             meta = _assemble(subject, scratch, part, skipped)
         replace_folder(part, out)
     finally:
@@ -96,15 +110,15 @@ def balance(counts: Counter, phi_fraction: float) -> str:
 
 
 class Scratch:
-    """Arrays of each split in reading order, appended to raw files in `folder`.
+    """Rows and arrays of each split in reading order, appended to files in `folder`.
 
-    Of g's full meshes it keeps a uniform random choice of `kept` (reservoir sampling, fixed seed):
-    which rows of g they belong to is `reservoir`.
+    A row is a line of JSON; only its place is held in memory. Of g's full meshes a uniform random
+    choice of `kept` stays (reservoir sampling, fixed seed): `reservoir` are the rows that have one.
     """
 
-    def __init__(self, folder: Path, kept: int):
-        self.folder, self.kept = folder, kept
-        self.rows: dict[str, list[dict]] = {split: [] for split in SPLITS}
+    def __init__(self, folder: Path, kept: int, mocap: bool = False):
+        self.folder, self.kept, self.mocap = folder, kept, mocap
+        self.rows = {split: array("q") for split in SPLITS}  # where each begins in its file
         self.reservoir: list[int] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.files: dict[str, BinaryIO] = {}
@@ -119,13 +133,17 @@ class Scratch:
         root = sample.joints_m[ROOT]
         vertices = (sample.vertices_m - root).astype(np.float32)
         place = len(self.rows[split])
-        self.rows[split].append(_row(split, sample, root))
+        row = json.dumps(_row(split, sample, root)).encode() + b"\n"
+        self.rows[split].append(self._append(f"rows_{split}", row))
         self._write(f"joints_{split}", (sample.joints_m - root).astype(np.float32))
         self._write(f"h0_{split}", vertices[ids])
         if split == "g":
             self._maybe_keep(place, vertices)
         elif split != "phi":
             self._write(f"mesh_{split}", vertices)
+            if self.mocap:
+                joints = np.full((17, 3), np.nan) if sample.mocap_m is None else sample.mocap_m
+                self._write(f"mocap_{split}", (joints - joints[ROOT]).astype(np.float32))
 
     def _maybe_keep(self, place: int, vertices: np.ndarray) -> None:
         slot = place if place < self.kept else int(self.rng.integers(place + 1))
@@ -137,14 +155,27 @@ class Scratch:
             return
         self._write("mesh_g", vertices, slot)
 
-    def _write(self, name: str, array: np.ndarray, slot: int | None = None) -> None:
-        """Append an array to a raw file, or put it at a slot of it."""
+    def _write(self, name: str, values: np.ndarray, slot: int | None = None) -> None:
+        """Append an array to a file, or put it at a slot of it."""
+        self.shapes[name] = values.shape
+        at = None if slot is None else slot * values.nbytes
+        self._append(name, np.ascontiguousarray(values), at)
+
+    def _append(self, name: str, content: bytes | np.ndarray, at: int | None = None) -> int:
+        """Write to the end of a file, or at a byte of it; returns the byte."""
         if name not in self.files:
             self.files[name] = (self.folder / f"{name}.raw").open("w+b")
-            self.shapes[name] = array.shape
         file = self.files[name]
-        file.seek(0, os.SEEK_END) if slot is None else file.seek(slot * array.nbytes)
-        file.write(np.ascontiguousarray(array))
+        at = file.seek(0, os.SEEK_END) if at is None else file.seek(at)
+        file.write(content)
+        return at
+
+    def rows_of(self, split: str) -> Iterator[dict]:
+        """The rows of a split as they are stored."""
+        places, file = self.rows[split], self.files[f"rows_{split}"]
+        for i in self.order(split):
+            file.seek(places[i])
+            yield json.loads(file.readline())
 
     def array(self, name: str) -> np.ndarray:
         """What was written under a name, n x shape, mapped from its file."""
@@ -154,10 +185,10 @@ class Scratch:
 
     def order(self, split: str) -> np.ndarray:
         """Rows of a split as they are stored: in g, those with a full mesh come first."""
-        rows = np.arange(len(self.rows[split]))
-        if split != "g":
-            return rows
-        return np.concatenate([self.reservoir, np.setdiff1d(rows, self.reservoir)]).astype(int)
+        others = np.ones(len(self.rows[split]), dtype=bool)
+        kept = np.array(self.reservoir if split == "g" else [], dtype=int)
+        others[kept] = False
+        return np.concatenate([kept, np.flatnonzero(others)])
 
 
 def _row(split: str, sample: Sample, root: np.ndarray) -> dict:
@@ -186,18 +217,21 @@ def _relative(path: Path) -> str:
 def _stream(
     subject: str,
     roots: dict[str, Path],
-    model: "BodyModel",
-    ids: np.ndarray,
+    bodies: tuple["BodyModel", np.ndarray, np.ndarray | None],
     params: "Prepare",
     scratch: Scratch,
     progress: bool,
 ) -> dict[str, Counter]:
-    """Read every split of every data set into the scratch files; returns what was skipped."""
-    skipped: dict[str, Counter] = {}
+    """Read every split of every data set into the scratch files; returns what was skipped.
+
+    `bodies` are the model, its coarse vertices and Human3.6M's regressor.
+    """
+    (model, ids, regressor), skipped = bodies, {}
     bar = tqdm(desc=f"prepare {subject}", unit=" samples", disable=not progress)
     for dataset, layout, filters, splits in sets_of(subject, params):
-        samples = partial(read, dataset, roots[dataset], layout=layout, filters=FILTERS[filters])
-        sides: dict[str, str] = {}
+        judged = replace(FILTERS[filters], regressor=regressor)
+        samples = partial(read, dataset, roots[dataset], layout=layout, filters=judged)
+        sides: dict[bytes, str] = {}
         counts: Counter = Counter()
         skipped[dataset] = Counter()
         for split in splits:
@@ -205,7 +239,8 @@ def _stream(
             for sample in samples(split=split, model=model, skipped=skipped[dataset]):
                 side = HELD_OUT.get(split)
                 if side is None:
-                    side = sides.setdefault(sample.person, balance(counts, params.phi_fraction))
+                    person = blake2b(sample.person.encode(), digest_size=8).digest()  # short
+                    side = sides.setdefault(person, balance(counts, params.phi_fraction))
                     counts[side] += 1
                 scratch.add(side, sample, ids)
                 bar.update()
@@ -222,18 +257,17 @@ def _stream(
 
 def _assemble(subject: str, scratch: Scratch, part: Path, skipped: dict[str, Counter]) -> dict:
     """Bring the scratch files into their final order and form; returns the meta data."""
-    rows = [scratch.rows[split][i] for split in SPLITS for i in scratch.order(split)]
-    index = pd.DataFrame(rows)
-    index.insert(0, "row", np.arange(len(index)))
-    index.to_parquet(part / "index.parquet", index=False)
+    rows = chain.from_iterable(map(scratch.rows_of, SPLITS))
+    _write_index(part / "index.parquet", rows)
     for kind in ("joints", "h0"):
         _gather(
             part / f"{kind}.npy",
             [(scratch.array(f"{kind}_{split}"), scratch.order(split)) for split in SPLITS],
         )
-    for split in SPLITS[1:]:
-        meshes = scratch.array(f"mesh_{split}")
-        _gather(part / f"mesh_{split}.npy", [(meshes, np.arange(len(meshes)))])
+    held_out = [f"mocap_{split}" for split in HELD_OUT.values()] if scratch.mocap else []
+    for name in [*(f"mesh_{split}" for split in SPLITS[1:]), *held_out]:
+        rows = scratch.array(name)
+        _gather(part / f"{name}.npy", [(rows, np.arange(len(rows)))])
     mean_m, scale_m = _moments(scratch.array("h0_g"))
     shapes = {"V": "h0_g", "V_full": "mesh_g", "J": "joints_g"}
     meta = {
@@ -250,15 +284,30 @@ def _assemble(subject: str, scratch: Scratch, part: Path, skipped: dict[str, Cou
     return meta
 
 
+def _write_index(path: Path, rows: Iterator[dict]) -> None:
+    """Write rows, numbered, as pandas writes them at once, by way of a file that is then mapped."""
+    numbered = ({"row": i, **row} for i, row in enumerate(rows))
+    scratch, writer = path.with_suffix(".arrow"), None
+    with pa.OSFile(str(scratch), "wb") as file:
+        while part := list(islice(numbered, ROWS_AT_ONCE)):
+            batch = pa.RecordBatch.from_pandas(pd.DataFrame(part), preserve_index=False)
+            writer = writer or pa.ipc.new_stream(file, batch.schema)
+            writer.write_batch(batch)
+        writer.close()
+    with pa.memory_map(str(scratch)) as file:
+        pq.write_table(pa.ipc.open_stream(file).read_all(), path)
+    scratch.unlink()
+
+
 def _gather(path: Path, sources: list[tuple[np.ndarray, np.ndarray]]) -> None:
     """Write the rows asked for of several arrays, one after the other, to a .npy file."""
     n, shape = sum(len(order) for _, order in sources), sources[0][0].shape[1:]
     target = np.lib.format.open_memmap(path, "w+", np.float32, (n, *shape))
     at = 0
-    for array, order in sources:
+    for source, order in sources:
         for start in range(0, len(order), ROWS_AT_ONCE):
             rows = order[start : start + ROWS_AT_ONCE]
-            target[at : at + len(rows)] = array[rows]
+            target[at : at + len(rows)] = source[rows]
             at += len(rows)
     target.flush()
 

@@ -5,9 +5,9 @@ images that phi has learnt by heart, f_I and U would look surer than they are on
 
 Training has one phase or two, each with a cycle of the learning rate of its own: over all data sets
 (`phi.mix` says in which shares), then over one alone (`phi.finetune`), as the paper's peers train
-on a mix and then fine-tune on 3DPW (Sec. 5). They tune their whole model. Here it is phi, the only
-part that sees images: g reads features alone, so that a new kind of image reaches it through phi,
-and it trains when phi is tuned. From its own split g draws as it comes, each data set by its size.
+on a mix and then fine-tune on 3DPW (Sec. 5). They tune their whole model. Here phi, the only part
+that sees images, goes through both phases first, and then g through its own (`train`), on the
+features of a phi that is tuned.
 
 Every batch is a function of (seed, epoch, position) alone, so a run that was killed goes on to the
 same weights, bit for bit.

@@ -7,8 +7,9 @@ and FastMETRO the middle of the hips for joints, the pelvis for vertices. METRO'
 the skeleton of the gendered body, and is not comparable with the others.
 
 What is measured on is a matter of splits: Human3.6M's protocol 2 is subjects 9 and 11, camera
-60457274, every fifth frame (the split `test` of every layout), without MPVE; 3DPW's and FreiHAND's
-are their test parts. FreiHAND's protocol is `metrics.HAND21`.
+60457274, every fifth frame (the split `test` of every layout), against the joints of the motion
+capture and without MPVE; 3DPW's and FreiHAND's are their test parts. FreiHAND's protocol is
+`metrics.HAND21`.
 """
 
 from dataclasses import dataclass, replace
@@ -48,23 +49,28 @@ PUBLISHED = {
 }
 
 
-def with_mid_hip(regressor: Tensor) -> Tensor:
-    """Human3.6M's regressor (17 x V) and, as an 18th row, the middle of its hips.
+def with_mid_hip(rows: Tensor) -> Tensor:
+    """Human3.6M's joints (... x 17 x 3), or its regressor (17 x V), and, as an 18th row, the middle
+    of the hips.
 
     Raises:
         ValueError: not 17 rows.
     """
-    if len(regressor) != 17:
-        raise ValueError(f"regressor of {len(regressor)} rows: give Human3.6M's, of 17")
-    return torch.cat([regressor, regressor[list(HIPS)].mean(dim=0, keepdim=True)])
+    if rows.shape[-2] != 17:
+        raise ValueError(f"regressor of {rows.shape[-2]} rows: give Human3.6M's, of 17")
+    return torch.cat([rows, rows[..., list(HIPS), :].mean(dim=-2, keepdim=True)], dim=-2)
 
 
-def evaluate_as(name: str, pred: Tensor, gt: Tensor, regressor: Tensor) -> dict[str, Tensor]:
+def evaluate_as(
+    name: str, pred: Tensor, gt: Tensor, regressor: Tensor, measured: Tensor | None = None
+) -> dict[str, Tensor]:
     """`metrics.evaluate_meshes` as a family of papers has it: B x V x 3 (mm) -> B each.
 
     Args:
         name: METRO, SPIN or 3DPW.
         regressor: Human3.6M's, 17 x V; for 3DPW the body's own, 24 x V.
+        measured: on Human3.6M, the joints of its motion capture (B x 17 x 3, mm), the true ones
+            in METRO's and SPIN's papers.
 
     Raises:
         ValueError: unknown name, or shapes that do not fit together.
@@ -73,7 +79,8 @@ def evaluate_as(name: str, pred: Tensor, gt: Tensor, regressor: Tensor) -> dict[
         raise ValueError(f"protocol {name!r}: unknown; one of {tuple(PUBLISHED)}")
     published = PUBLISHED[name]
     rows = regressor if name == "3DPW" else with_mid_hip(regressor)
-    result = evaluate_meshes(pred, gt, rows, published.joints)
+    measured = None if measured is None else with_mid_hip(measured)
+    result = evaluate_meshes(pred, gt, rows, published.joints, measured)
     row = rows[published.mesh_root : published.mesh_root + 1]
     root = Protocol("root", (0,), 0, "", reflection=False, f_mm=())
     result["MPVE"] = mpvpe(pred, gt, row, root)

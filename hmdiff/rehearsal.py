@@ -24,7 +24,7 @@ from .coarse import CoarseMesh
 from .cropsets import CropSet
 from .datasets import Sample, read
 from .device import best_device
-from .params import Params, with_g
+from .params import Params
 from .pinhole import project
 from .pose import PoseDistribution
 from .pretrain import POOL, infer, untrained
@@ -96,11 +96,11 @@ def with_one_step_of_g(
 ) -> evaluate.Bench:
     """A bench whose g has been trained, written, and read again; its maps fit these samples."""
     subject = model.subject
-    levels = {"body": [mesh.ids, mesh.mid_ids], "hand": [mesh.ids]}[subject]
     meshes = (split.mesh / split.scale_m).numpy()
-    upsampler = linear.fit_upsampler(meshes, [ids.numpy() for ids in levels])
+    upsampler = linear.fit_upsampler(meshes, linear.levels(subject, mesh))
     lift = linear.fit_lift(split.u_mean.numpy(), split.h_0.numpy())
-    short = with_g(params, {"steps": {subject: 1}})
+    g = params.g.model_copy(update={"steps": {subject: 1}, "mix": {}, "finetune": None})
+    short = params.model_copy(update={"g": g})
     with tempfile.TemporaryDirectory() as scratch, redirect_stderr(StringIO()):  # its progress bar
         out = Path(scratch)
         train("image", subject, 0, split, mesh, short, out, out / "resume.pt")

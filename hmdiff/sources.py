@@ -20,6 +20,7 @@ from . import body, coarse, downsampling
 from .body import BodyModel
 from .coarse import CoarseMesh
 from .files import new_file
+from .metrics import H36M14
 from .params import Params
 from .safe_pickle import load_npz, load_plain
 
@@ -88,7 +89,7 @@ HAND_COARSE = Entry(
     needed=False,
 )
 H36M_REGRESSOR = Entry(
-    names=("models/J_regressor_h36m_correct.npy",),
+    names=(H36M14.file,),
     subject="body",
     what="Human3.6M's 17 joints from SMPL's vertices",
     origin="GitHub, Pose2Mesh",

@@ -28,6 +28,8 @@ class Split:
         U: the pose distribution of each sample; None in the split that trains g.
         mesh: true full meshes in metres, root-relative, (n, V_full, 3); None likewise.
         scale_m: metres per normalised unit.
+        mocap: joints that motion capture measured, metres, rooted at their pelvis, (n, 17, 3), NaN
+            where a sample has none; None where they are not kept (`prepare`).
     """
 
     index: pd.DataFrame
@@ -38,6 +40,7 @@ class Split:
     U: PoseDistribution | None
     mesh: Tensor | None
     scale_m: float
+    mocap: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -53,6 +56,7 @@ class Split:
             h_0=self.h_0[rows],
             U=self.U and PoseDistribution(self.U.E_xy[rows], self.U.E_z[rows], self.U.cube),
             mesh=None if self.mesh is None else self.mesh[rows],
+            mocap=None if self.mocap is None else self.mocap[rows],
         )
 
     def evenly(self, count: int) -> "Split":
@@ -83,6 +87,7 @@ def load_split(subject: str, split: str, data: Path, cube_m: float) -> Split:
     if split != "g":
         U = PoseDistribution(*feature("E").unbind(1), cube=cube_m / scale_m)
         mesh = torch.from_numpy(np.load(prepared / f"mesh_{split}.npy"))
+    mocap = prepared / f"mocap_{split}.npy"
     return Split(
         index=index.iloc[rows].reset_index(drop=True),
         f_I=feature("f_I"),
@@ -92,4 +97,5 @@ def load_split(subject: str, split: str, data: Path, cube_m: float) -> Split:
         U=U,
         mesh=mesh,
         scale_m=scale_m,
+        mocap=torch.from_numpy(np.load(mocap)) if mocap.is_file() else None,
     )

@@ -2,9 +2,13 @@
 
 A variant is a row of VARIANTS: which condition tokens it sees, and whether it diffuses. "Ours"
 and every sampler ablation of Table 5 use the checkpoint of variant `image`.
+
+As phi does (`pretrain`), each trains in one phase or two: over all data sets, in shares of `g.mix`,
+then over one alone, `g.finetune`.
 """
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from . import params as settings
 from .checkpoint import Resume, load_weights, save_weights
 from .coarse import CoarseMesh
 from .denoiser import Baseline, Denoiser, VertexTransformer
@@ -59,6 +64,23 @@ READINGS = {
     "literal": Variant(literal=True),
     "alpha": Variant(schedule="alpha"),
 }
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some steps under one cycle of the learning rate.
+
+    Attributes:
+        name: "mix" or "finetune".
+        steps: how many.
+        lr: the cycle's peak.
+        upto: running sum of the chances of the rows to be drawn, (n,); None where all are alike.
+    """
+
+    name: str
+    steps: int
+    lr: float
+    upto: Tensor | None
 
 
 class OnePass(Protocol):
@@ -145,15 +167,16 @@ def fit(
         the history: step, loss, and the learning rate, every 20 steps.
 
     Raises:
-        FloatingPointError: one line, if the loss stops being finite.
+        FloatingPointError, ValueError: one line, if the loss stops being finite, or `data` lacks a
+            data set that `g` names.
     """
-    g, steps = params.g, params.g.steps[subject]
+    g = params.g
+    plan = [phase for phase in phases_of(data, subject, g) for _ in range(phase.steps)]  # by step
+    steps = len(plan)
     model.to(best_device())
     ema = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.Adam(model.parameters(), lr=g.lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, g.lr, total_steps=steps, pct_start=0.1
-    )
+    schedule = cycle(optimizer, plan[0])
     generator = torch.Generator().manual_seed(seed)
     key = {"variant": variant, "subject": subject, "seed": seed, "data": digest(data, mesh)}
     mesh = mesh.to(best_device())
@@ -163,16 +186,21 @@ def fit(
         start, history, running = state["step"], state["history"], state["running"]
         model.load_state_dict(state["model"])
         ema = {name: p.to(mesh.f.device) for name, p in state["ema"].items()}
+        schedule = cycle(optimizer, plan[start - 1])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         generator.set_state(state["generator"])
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=f"{subject} {variant} {seed}")
     for step in bar:
-        loss = loss_of(model, data, mesh, params, generator)
+        phase = plan[step]
+        if step and phase is not plan[step - 1]:
+            schedule = cycle(optimizer, phase)
+        loss = loss_of(model, data, mesh, params, generator, phase.upto)
         if not torch.isfinite(loss):
+            lr = {"mix": "g.lr", "finetune": "g.finetune.lr"}[phase.name]
             raise FloatingPointError(
                 f"{subject} {variant} seed {seed}: the loss is {loss.item()} at step {step}; "
-                "lower g.lr or g.clip in params.yaml"
+                f"lower {lr} or g.clip in params.yaml"
             )
         optimizer.zero_grad()
         loss.backward()
@@ -211,6 +239,42 @@ def fit(
     return frame
 
 
+def phases_of(data: Split, subject: str, g: settings.Denoiser) -> list[Phase]:
+    """The phases of training on `data`; ValueError where it lacks a data set that they name."""
+    planned, tune = [("mix", g.shares(subject), g.steps[subject], g.lr)], g.finetune
+    datasets = data.index["dataset"]
+    counts = Counter(datasets)
+    if tune and tune.epochs.get(subject):
+        steps = tune.epochs[subject] * -(-counts[tune.dataset] // g.batch)
+        planned.append(("finetune", {tune.dataset: 1.0}, steps, tune.lr))
+    phases = []
+    for name, shares, steps, lr in planned:
+        if missing := shares.keys() - counts:
+            fault = f"no image of {min(missing)} trains g ({subject})"
+            raise ValueError(f"params.yaml: g.{name}: {fault}; add it to prepare.extra")
+        chances = [shares.get(dataset, 0.0) / counts[dataset] for dataset in datasets]
+        upto = torch.tensor(chances, dtype=torch.float64).cumsum(0) if shares else None
+        phases.append(Phase(name, steps, lr, upto))
+    return phases
+
+
+def cycle(optimizer: torch.optim.Optimizer, phase: Phase) -> torch.optim.lr_scheduler.OneCycleLR:
+    """The learning rate of a phase."""
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, phase.lr, total_steps=phase.steps, pct_start=0.1
+    )
+
+
+def rows_of_step(
+    n: int, batch: int, generator: torch.Generator, upto: Tensor | None = None
+) -> Tensor:
+    """Which of n rows make a batch, (batch,): drawn alike, or by chances, see `Phase.upto`."""
+    if upto is None:
+        return torch.randint(n, (batch,), generator=generator)
+    drawn = torch.rand(batch, dtype=torch.float64, generator=generator) * upto[-1]
+    return torch.searchsorted(upto, drawn, right=True)
+
+
 def digest(data: Split, mesh: CoarseMesh) -> str:
     """A hash of all that training reads: a resume file from other features is not taken up."""
     content = hashlib.sha256()
@@ -225,10 +289,11 @@ def loss_of(
     mesh: CoarseMesh,
     params: Params,
     generator: torch.Generator,
+    upto: Tensor | None = None,
 ) -> Tensor:
-    """L_total on a random batch (a system of one pass has no L_Diff)."""
+    """L_total on a random batch (a system of one pass has no L_Diff); `upto` as of `Phase`."""
     B, K = params.g.batch, params.diffusion.K
-    rows, device = torch.randint(len(data), (B,), generator=generator), mesh.f.device
+    rows, device = rows_of_step(len(data), B, generator, upto), mesh.f.device
     h_0, f_I, heat = (part[rows].to(device) for part in (data.h_0, data.f_I, data.heat))
     c = model.condition(f_I, heat)
     if not isinstance(model, Denoiser):

@@ -178,6 +178,31 @@ def write_human36m(root: Path, subject: int, frames: int, seed: int) -> dict:
     return people
 
 
+def test_human36ms_measured_joints_come_along_in_the_camera(tmp_path):
+    people = write_human36m(tmp_path, 9, 3, seed=4)
+    path = tmp_path / "annotations/Human36M_subject9_joint_3d.json"
+    world = np.array(list(json.loads(path.read_text())["2"]["1"].values()))
+    write_human36m(tmp_path, 11, 3, seed=5)
+    samples = list(read("human36m", tmp_path, "test", toy_model("body")))[:3]
+    for i, sample in enumerate(samples):
+        expected = world[i] / 1000 @ people["R"][i].T + people["t"][i]
+        assert np.allclose(sample.mocap_m, expected, atol=1e-9)
+
+
+def test_a_bad_fit_keeps_a_frame_out_of_training_but_in_no_test(tmp_path):
+    """Every fifth frame's joints lie elsewhere than its fit."""
+    for subject in (1, 5, 6, 7, 9, 11):
+        write_human36m(tmp_path, subject, 5, seed=subject)
+        path = tmp_path / f"annotations/Human36M_subject{subject}_joint_3d.json"
+        content = json.loads(path.read_text())
+        content["2"]["1"]["10"] = np.random.default_rng(0).normal(0, 500, (17, 3)).tolist()
+        dump(path, content)
+    skipped = Counter()
+    assert len(list(read("human36m", tmp_path, "train", toy_model("body"), skipped))) == 16
+    assert skipped["joints far from the body fit"] == 4
+    assert len(list(read("human36m", tmp_path, "test", toy_model("body")))) == 10
+
+
 def write_freihand(root: Path, name: str, n: int, versions: int, seed: int) -> dict:
     """n annotations, and that many images times versions; returns vertices and joints."""
     rng, model = np.random.default_rng(seed), toy_model("hand")

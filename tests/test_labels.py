@@ -96,6 +96,7 @@ def test_what_the_truth_of_a_licensed_set_is_stands_where_it_is_used(texts):
     raw = texts["raw"]
     assert "motion capture" in raw["table1.md"] and "motion capture" in raw["table6.md"]
     assert "motion capture" not in raw["table3.md"] and "neutral body" in raw["table3.md"]
+    assert "true joints are those of its motion capture" in raw["table1.md"]
     assert not any("motion capture" in text for text in texts["studio"].values())
 
 

@@ -37,7 +37,8 @@ from test_datasets import (
 from hmdiff import layouts
 from hmdiff.crops import crop_affine, read_image
 from hmdiff.datasets import FILTERS, LAYOUTS, read
-from hmdiff.datasets.bodies import H36M_14, SMPL_OF_H36M, square_around
+from hmdiff.datasets.bodies import SMPL_OF_H36M, square_around
+from hmdiff.metrics import H36M14
 from hmdiff.takes import Take
 
 SPIN_NAMES = {
@@ -136,6 +137,37 @@ def test_tsv_labels_come_back_root_relative(tmp_path, people, dataset):
         dataset, samples[0].person
     ) == samples[0].person
     assert read_image(samples[2].image).shape == (PX, PX, 3)
+
+
+def test_a_composite_index_may_name_lists_of_files(tmp_path, people):
+    """As METRO's own reader takes them."""
+    for name in ("a", "b"):
+        write_tsv(tmp_path, people, "coco", name)
+    for kind in ("img", "label"):
+        (tmp_path / f"all.{kind}.txt").write_text(f"a.{kind}.tsv\nb.{kind}.tsv\n")
+    (tmp_path / "all.linelist.tsv").write_text("1\t0\n0\t3\n1\t2\n")
+    index = {kind: f"all.{kind}.txt" for kind in ("img", "label")}
+    index |= {"composite": True, "linelist": "all.linelist.tsv"}
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(index))
+    samples = listed(tmp_path, "coco", "tsv")
+    assert all(same_shape(s, people, i) for s, i in zip(samples, (3, 0, 2), strict=True))
+    (tmp_path / "all.img.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"all\.img\.txt: is no list of files"):
+        listed(tmp_path, "coco", "tsv")
+
+
+def test_hands_are_counted_from_manos_mean_pose(tmp_path, monkeypatch):
+    """FreiHAND's parameters are, as manopth's flat_hand_mean=False has them."""
+    hand = hands(5, seed=3)
+    write_tsv(tmp_path, hand | {"poses": hand["poses"] - np.repeat([0, 0.3], [3, 45])}, "freihand")
+    monkeypatch.setattr(toy_model("hand"), "mean_pose", np.full(45, 0.3))
+    assert all(same_shape(s, hand, i) for i, s in enumerate(listed(tmp_path, "freihand", "tsv")))
+
+
+def test_placeholders_of_hands_are_no_truth(tmp_path):
+    write_tsv(tmp_path, hands(5, seed=3) | {"poses": np.ones((5, 48))}, "freihand", "test")
+    with pytest.raises(ValueError, match="every pose is all ones; test on the data set's own"):
+        listed(tmp_path, "freihand", "tsv", "test")
 
 
 @pytest.mark.parametrize("dataset", LAYOUTS["spin"])
@@ -330,11 +362,12 @@ def test_too_few_visible_joints_are_left_out(tmp_path, people):
 
 
 def test_published_limits_hold_for_regressed_joints(tmp_path, people):
-    """Joints moved by 30 and 60 mm, every other one to the other side."""
+    """Joints moved by 30, 47 and 90 mm, every other one to the other side: METRO takes up to 50,
+    Pose2Mesh up to 25, on MuCo 45; 30 more where SMPL's own joints stand in."""
     write_pose2mesh(tmp_path, people, "muco")
     path = tmp_path / "MuCo-3DHP.json"
 
-    def bend(content, sizes=(0, 30, 60, 0, 0)):
+    def bend(content, sizes=(0, 30, 47, 90, 0)):
         for annotation, size in zip(content["annotations"], sizes, strict=True):
             joints = np.array(annotation["keypoints_cam"])
             joints[::2, 0] += size
@@ -347,11 +380,12 @@ def test_published_limits_hold_for_regressed_joints(tmp_path, people):
     own = np.asarray(toy_model("body").joint_regressor)
     for row, joint in enumerate(SMPL_OF_H36M):
         regressor[row] = own[max(joint, 0)]
-    for name, kept in (("reader", 5), ("metro", 4), ("pose2mesh", 3)):
+    for name, kept in (("reader", 4), ("metro", 4), ("pose2mesh", 3)):
         filters = replace(FILTERS[name], regressor=regressor)
         assert len(listed(tmp_path, "muco", "pose2mesh", filters=filters)) == kept
-        assert len(listed(tmp_path, "muco", "pose2mesh", filters=name)) == kept  # SMPL's own
-    assert FILTERS["metro"].rows == H36M_14 and len(FILTERS["pose2mesh"].rows) == 17
+        assert len(listed(tmp_path, "muco", "pose2mesh", filters=name)) == 4  # SMPL's own
+    assert FILTERS["metro"].fit_mm == 50 and FILTERS["pose2mesh"].fit_mm == 25
+    assert FILTERS["metro"].rows == H36M14.joints and len(FILTERS["pose2mesh"].rows) == 17
 
 
 def test_fits_that_are_no_numbers_and_crowds_are_counted(tmp_path, people):
@@ -465,6 +499,7 @@ FAULTS = [
     ("spin", NPZ, cut, "not a whole npz"),
     ("spin", NPZ, lambda p: p.write_text("x"), "not a whole npz"),
     ("spin", NPZ, npz(lambda c: c.pop("pose")), "lacks pose"),
+    ("spin", NPZ, npz(lambda c: [c.pop("pose"), c.pop("shape")]), "static_fits"),
     ("spin", NPZ, npz(nan("center", (3, 1))), "center of row 3 holds NaN"),
     ("spin", NPZ, npz(lambda c: put(c, "pose", c["pose"][:4])), "4 rows"),
     ("spin", NPZ, npz(lambda c: put(c, "shape", c["shape"][:, :8])), "n x 8"),

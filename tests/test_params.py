@@ -121,6 +121,9 @@ TUNE = {"epochs": {"body": 5, "hand": 0}, "lr": 1e-4}
         ("phi.finetune", {"dataset": "3dpw", **TUNE}, "phi.finetune.dataset"),
         ("phi.finetune", {"dataset": "mpii", **TUNE}, "phi.finetune.dataset: mpii is not read"),
         ("phi.finetune", {"dataset": "freihand", **TUNE}, "epochs.body: freihand shows no body"),
+        ("g.mix", {"coco": 1.0}, "g.mix: coco is not read; add it to prepare.extra"),
+        ("g.mix", {"freihand": 2.0}, "g: mix: the shares of the hand add up to 2, not to 1"),
+        ("g.finetune", {"dataset": "mpii", **TUNE}, "g.finetune.dataset: mpii is not read"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(tmp_path, key, value, message):

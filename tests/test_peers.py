@@ -47,7 +47,7 @@ def split(open_hand, hand_coarse):
     heat = torch.rand(n, 2 * J, 14, 14, generator=generator)
     heat = heat / heat.sum((2, 3), keepdim=True)
     f_I = torch.randn(n, 128, 49, generator=generator)
-    index = pd.DataFrame({"image": [f"{i}.jpg" for i in range(n)]})
+    index = pd.DataFrame({"image": [f"{i}.jpg" for i in range(n)], "dataset": "made up"})
     return Split(index, f_I, heat, torch.zeros(n, J, 3), h_0, None, None, SCALE_M)
 
 

@@ -1,7 +1,10 @@
 """The prepared arrays hold what the readers gave, in the promised order, and never by halves."""
 
 import json
+import tracemalloc
 from collections import Counter
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +16,8 @@ from hypothesis import strategies as st
 from mix_writers import metro_boxes, people_in_camera, tight_boxes, write_spin, write_tsv
 from test_datasets import toy_model, write_freihand, write_human36m, write_threedpw
 
-from hmdiff.datasets import DATASETS, read
+from hmdiff.datasets import DATASETS, FILTERS, Sample, read
+from hmdiff.datasets.human36m import H36M_LIMBS, SMPL_LIMBS
 from hmdiff.params import Extra
 from hmdiff.prepare import Scratch, balance, prepare
 
@@ -147,6 +151,64 @@ def test_a_fault_leaves_the_earlier_result_as_it_was(sets, tmp_path):
         image.write_bytes(whole)
     assert (out / "meta.json").read_text() == "earlier"
     assert [path.name for path in tmp_path.iterdir()] == ["hand"]
+
+
+def mocap_of(sets: Path, image: str) -> np.ndarray:
+    """The joints that the file has for an image of Human3.6M, in the camera, rooted, metres."""
+    subject, frame = int(Path(image).name[2:4]), int(Path(image).stem[-6:]) - 1
+    read_part = lambda kind: json.loads(  # noqa: E731
+        (sets / f"human36m/annotations/Human36M_subject{subject}_{kind}.json").read_text()
+    )
+    world = np.array(read_part("joint_3d")["2"]["1"][str(frame)])
+    R = np.array(read_part("camera")["4"]["R"])
+    return (world - world[0]) @ R.T / 1000
+
+
+def test_measured_joints_are_kept_where_a_regressor_reads_the_others(prepared, sets, tmp_path):
+    if prepared.subject == "hand":
+        return
+    regressor = np.zeros((17, 6890), np.float32)
+    own = np.asarray(toy_model("body").joint_regressor)
+    regressor[H36M_LIMBS] = own[SMPL_LIMBS]
+    settings = SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT, extra=())
+    roots = {name: sets / name for name in DATASETS["body"]}
+    places = (COARSE["body"], settings, tmp_path / "out")
+    model = toy_model("body")
+    # Only limbs are true in these files; their other joints lie at the world's origin.
+    write = lambda: prepare("body", roots, model, *places, False, regressor)  # noqa: E731
+    with pytest.raises(ValueError, match="body fits over 50 mm off"):
+        write()
+    monkey = pytest.MonkeyPatch()
+    monkey.setitem(FILTERS, "reader", replace(FILTERS["reader"], rows=tuple(H36M_LIMBS)))
+    write()
+    monkey.undo()
+    index = pd.read_parquet(tmp_path / "out/index.parquet")
+    for split in ("val", "test"):
+        rows, mocap = index[index["split"] == split], np.load(tmp_path / f"out/mocap_{split}.npy")
+        assert mocap.shape == (len(rows), 17, 3) and mocap.dtype == np.float32
+        for row, joints in zip(rows.itertuples(), mocap, strict=True):
+            if row.dataset == "threedpw":
+                assert np.isnan(joints).all()
+            else:
+                assert np.allclose(joints, mocap_of(sets, row.image), atol=1e-6)
+    for path in prepared.out.iterdir():  # all else is as without
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
+
+
+def test_a_row_costs_next_to_no_memory(tmp_path):
+    scratch, still = Scratch(tmp_path, 4), np.zeros((30, 3), np.float32)
+    tracemalloc.start()
+    for i in range(5000):
+        name = f"COCO_train2014_{i:012d}.jpg"
+        sample = Sample(Path("a") / name, "coco", "train", name, None, np.ones(4), still, still)
+        scratch.add("phi", sample, np.arange(5))
+        if i == 1000:
+            before = tracemalloc.get_traced_memory()[0]
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 40 * 4000
+    assert [row["person"] for row in islice(scratch.rows_of("phi"), 2)][1].endswith("01.jpg")
+    scratch.close()
 
 
 def test_a_data_set_without_usable_samples_is_named(sets, tmp_path):

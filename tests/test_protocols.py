@@ -42,6 +42,19 @@ def test_metro_roots_joints_at_the_hips_and_vertices_at_the_pelvis(meshes):
     torch.testing.assert_close(result["MPVE"], ((a - b) ** 2).sum(-1).sqrt().mean(-1))
 
 
+def test_measured_joints_are_the_true_ones_and_rooted_as_the_family_has_it(meshes):
+    pred, gt, J = meshes
+    measured = 300 * torch.randn(4, 17, 3, dtype=torch.float64)
+    p, g = (J @ pred)[:, METRO_J14], measured[:, METRO_J14]
+    p, g = (x - (x[:, 2:3] + x[:, 3:4]) / 2 for x in (p, g))
+    metro = evaluate_as("METRO", pred, gt, J, measured)
+    torch.testing.assert_close(metro["MPJPE"], ((p - g) ** 2).sum(-1).sqrt().mean(-1))
+    torch.testing.assert_close(metro["MPVE"], evaluate_as("METRO", pred, gt, J)["MPVE"])
+    p, g = ((x - x[:, :1])[:, SPIN_J14] for x in (J @ pred, measured))
+    spin = evaluate_as("SPIN", pred, gt, J, measured)
+    torch.testing.assert_close(spin["MPJPE"], ((p - g) ** 2).sum(-1).sqrt().mean(-1))
+
+
 def test_families_differ_in_mpjpe_and_agree_after_alignment(meshes):
     pred, gt, J = meshes
     metro, spin = evaluate_as("METRO", pred, gt, J), evaluate_as("SPIN", pred, gt, J)

@@ -16,7 +16,7 @@ from hmdiff.coarse import CoarseMesh
 from hmdiff.diffusion import diffuse
 from hmdiff.pose import PoseDistribution
 from hmdiff.splits import Split, load_split
-from hmdiff.train import READINGS, VARIANTS, build, loss_of, train
+from hmdiff.train import READINGS, VARIANTS, build, loss_of, phases_of, rows_of_step, train
 
 V, V_FULL, J, n = 12, 30, 21, 16
 
@@ -168,6 +168,100 @@ def test_joints_that_are_not_the_skeletons_are_read_off_meshes_alone(bench, spli
     poses = bare["method"].isin(evaluate.BARE_POSES)
     assert poses.sum() == 2 * len(split)
     assert bare[poses]["MPJPE"].isna().all() and bare[~poses]["MPJPE"].notna().all()
+
+
+def test_measured_joints_are_the_truth_where_a_sample_has_them(bench, split):
+    licensed = bench.params.model_copy(update={"source": "raw"})
+    generator = torch.Generator().manual_seed(4)
+    rows = torch.softmax(torch.randn(17, V_FULL, generator=generator), dim=1)
+    field = replace(bench, subject="body", params=licensed, joint_regressor=rows)
+    mocap = torch.randn(n, 17, 3, generator=generator)
+    mocap[1::2] = torch.nan
+    plain = evaluate.measure(field, split.h_0, split)
+    errors = evaluate.measure(field, split.h_0, replace(split, mocap=mocap))
+    pred = rows.double() @ evaluate.full_mesh_mm(field, split.h_0, split.scale_m).double()
+    of = [3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10]
+    truth = 1000 * mocap.double()
+    gap = ((pred - pred[:, :1]) - (truth - truth[:, :1])).norm(dim=2)[:, of].mean(1)
+    np.testing.assert_allclose(errors["MPJPE"][::2], gap[::2], rtol=1e-6)
+    for name in ("MPJPE", "PA_MPJPE"):
+        assert np.abs(errors[name] - plain[name])[::2].min() > 1
+        np.testing.assert_array_equal(errors[name][1::2], plain[name][1::2])
+    for name in ("MPVE", "PA_MPVPE"):
+        np.testing.assert_array_equal(errors[name], plain[name])
+    part = replace(split, mocap=mocap).take(np.array([2, 5]))
+    assert torch.equal(part.mocap[0], mocap[2]) and part.mocap[1].isnan().all()
+
+
+SETS = ["threedpw"] * 3 + ["coco"] * 9 + ["mpii"] * 4
+TUNE = hmdiff_params.Finetune(dataset="threedpw", epochs={"body": 3, "hand": 0}, lr=0.0005)
+
+
+@pytest.fixture
+def mixed(params, split):
+    """Parameters with shares of g and a last phase, and a split of three data sets."""
+    g = params.g.model_copy(update={"mix": {"coco": 0.75, "threedpw": 0.25}, "finetune": TUNE})
+    index = split.index.assign(dataset=SETS)
+    return params.model_copy(update={"g": g}), replace(split, index=index)
+
+
+def test_rows_are_drawn_in_their_shares_and_alike_within_a_set(mixed):
+    params, split = mixed
+    mix, tune = phases_of(split, "body", params.g)
+    assert (mix.steps, mix.lr, tune.lr) == (6, 0.001, 0.0005)
+    assert tune.steps == 3  # three epochs of three images in batches of four
+    draw = torch.Generator().manual_seed(0)
+    seen = torch.bincount(rows_of_step(n, 48000, draw, mix.upto), minlength=n) / 48000
+    expected = np.repeat([0.25 / 3, 0.75 / 9, 0.0], [3, 9, 4])
+    np.testing.assert_allclose(seen, expected, atol=0.006)  # over four standard deviations
+    assert set(rows_of_step(n, 400, draw, tune.upto).tolist()) == {0, 1, 2}
+    assert [phase.name for phase in phases_of(split, "hand", params.g)] == ["mix"]
+
+
+def test_without_shares_the_draws_are_what_they_always_were(params, split):
+    [phase] = phases_of(split, "body", params.g)
+    drawn = rows_of_step(n, 9, torch.Generator().manual_seed(3), phase.upto)
+    assert torch.equal(drawn, torch.randint(n, (9,), generator=torch.Generator().manual_seed(3)))
+
+
+@pytest.mark.parametrize("killed_at", [4, 6, 7])
+def test_a_training_killed_about_the_switch_goes_on_to_the_same_bits(
+    mixed, mesh, tmp_path, monkeypatch, killed_at
+):
+    params, split = mixed
+    monkeypatch.setattr("hmdiff.train.Resume.due", lambda self: True)
+    train("image", "body", 0, split, mesh, params, tmp_path / "whole", tmp_path / "resume")
+    rates, calls = [], iter(range(100))
+
+    def dies(*args):
+        if next(calls) == killed_at:
+            raise KeyboardInterrupt
+        return loss_of(*args)
+
+    monkeypatch.setattr("hmdiff.train.loss_of", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train("image", "body", 0, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
+    monkeypatch.setattr("hmdiff.train.loss_of", loss_of)
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        "torch.optim.Adam.step",
+        lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1],
+    )
+    train("image", "body", 0, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
+    whole, cut = (tmp_path / name / "model.safetensors" for name in ("whole", "cut"))
+    assert whole.read_bytes() == cut.read_bytes()
+    assert len(rates) == 9 - killed_at and max(rates[-3:]) <= 0.0005
+
+
+def test_a_set_that_trains_nothing_is_named(mixed):
+    params, split = mixed
+    g = params.g.model_copy(update={"mix": {"muco": 1.0}})
+    with pytest.raises(ValueError, match=r"g\.mix: no image of muco trains g \(body\)"):
+        phases_of(split, "body", g)
+    g = params.g.model_copy(update={"mix": {}, "finetune": TUNE})
+    alone = replace(split, index=split.index.assign(dataset="coco"))
+    with pytest.raises(ValueError, match=r"g\.finetune: no image of threedpw"):
+        phases_of(alone, "body", g)
 
 
 def test_the_sweep_never_picks_a_setting_that_diverges(bench, split):

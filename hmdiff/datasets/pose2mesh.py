@@ -53,7 +53,7 @@ PARTS = {
     ),
 }  # fmt: skip
 FIT = {"pose": 72, "shape": 10, "trans": 3}
-LIMIT_MM = 80.0  # between MuCo's joints and SMPL's, as for Human3.6M
+LIMIT_MM = 50.0  # for MuCo, as for Human3.6M
 # Where Human3.6M's 17 joints are among MuCo's 21; -1 for what MuCo has otherwise.
 H36M_OF_MUCO = (14, 8, 9, 10, 11, 12, 13, -1, -1, -1, -1, 5, 6, 7, 2, 3, 4)
 

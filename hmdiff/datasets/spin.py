@@ -6,7 +6,8 @@
 `imgname` is relative to the data set's folder; a box is a square of 200 scale pixels about center;
 `part` are joints in the image, `S` in space (metres), both with confidence. The body stands in
 camera axes without place or camera, so its samples are root-relative. `gender` is not used: every
-mesh comes from the one body model that is passed in. The arrays are read in blocks.
+mesh comes from the one body model that is passed in. The arrays are read in blocks. SPIN itself
+keeps the fits of sets without poses in files apart, which have to be put in.
 """
 
 import zipfile
@@ -102,7 +103,10 @@ def blocks(path: Path) -> Iterator[dict[str, np.ndarray]]:
             there = {Path(name).stem for name in archive.namelist()}
             missing = [key for key in COLUMNS if key not in there]
             if missing:
-                raise broken(path, f"lacks {', '.join(missing)}", "is it another data set's file?")
+                remedy = "is it another data set's file?"
+                if {"pose", "shape"} == set(missing):
+                    remedy = "put SPIN's static_fits/*.npy in, 72 columns as pose, 10 as shape"
+                raise broken(path, f"lacks {', '.join(missing)}", remedy)
             columns = {}
             for key, shape in (COLUMNS | OPTIONAL).items():
                 if key in there:

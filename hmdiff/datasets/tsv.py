@@ -8,7 +8,8 @@
 A label has center and scale (of a square box of 200 scale pixels), pose, betas, has_smpl,
 2d_joints, has_2d_joints, 3d_joints, has_3d_joints. The body stands in camera axes, but neither its
 place nor a camera is given: its samples are root-relative. A composite index lists several files
-under img and under label. Nothing is read that lies outside the data set's folder.
+under img and under label, or names a text file that does. Nothing is read that lies outside the
+data set's folder.
 """
 
 import json
@@ -62,6 +63,8 @@ def read_index(index: Path, root: Path) -> tuple[list[tuple[Path, Path]], np.nda
     if not isinstance(content, dict) or not {"img", "label"} <= content.keys():
         raise broken(index, "names no img and label", "is it another kind of file?")
     lists = [_named(index, root, content[key]) for key in ("img", "label")]
+    if content.get("composite") and isinstance(content["img"], str):
+        lists = [_named(index, root, _lines(paths[0])) for paths in lists]
     if len(lists[0]) != len(lists[1]):
         fault = f"names {len(lists[0])} files under img and {len(lists[1])} under label"
         raise broken(index, fault, "get it again")
@@ -82,6 +85,14 @@ def _named(index: Path, root: Path, names: Any) -> list[Path]:
     if folders := [path for path in paths if not path.is_file()]:
         raise broken(index, f"names {folders[0]}, which is no file", "get it again")
     return paths
+
+
+def _lines(path: Path) -> list[str]:
+    """The names in a text file, one a line."""
+    try:
+        return path.read_text().split()
+    except UnicodeDecodeError:
+        raise broken(path, "is no list of files", "get it again") from None
 
 
 def _linelist(path: Path, sources: int) -> np.ndarray:
@@ -198,13 +209,17 @@ def _block(
     joints = read("3d_joints", 21 if hand else 24, 4)[has[0]]
     if len(joints) and np.median(np.ptp(joints[..., :3], axis=1).max(axis=1)) > 20:
         raise broken(path, "3d_joints span over 20 m: millimetres?", "divide them by 1000")
+    poses = read("pose", 48 if hand else 72)
+    if (poses == 1).all():  # METRO's FreiHAND, made before its evaluation was published
+        fault = "holds placeholders, every pose is all ones"
+        raise broken(path, fault, "test on the data set's own layout")
     pixels = read("2d_joints", 21 if hand else 24, 3)
     return unplaced(
         path,
         images=list(images),
         persons=list(persons),
         betas=read("betas", 10),
-        poses=read("pose", 48 if hand else 72),
+        poses=poses,
         centre=read("center", 2),
         scale=read("scale"),
         visible=((pixels[..., 2] > 0) & has[1][:, None]).sum(axis=1),
