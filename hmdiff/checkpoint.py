@@ -2,7 +2,8 @@
 
 Weights are results: written once, atomically, with their parameters as metadata. A resume file is
 scratch: it lies outside the pipeline's outputs, belongs to one exact setting (`key`), and is
-removed when its loop is done.
+removed when its loop is done. Of several processes the first writes it, and all go on from what it
+reads, be they as many as before or not.
 """
 
 import json
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from . import processes
 from .files import new_file
 
 
@@ -62,6 +64,10 @@ class Resume:
     def load(self) -> dict[str, Any] | None:
         """The saved state, in main memory so that another machine can go on with it; None where
         there is none, it is damaged, or of another loop."""
+        return processes.agree(self.read() if processes.first() else None)
+
+    def read(self) -> dict[str, Any] | None:
+        """What `load` takes from the disk."""
         try:
             saved = torch.load(self.path, weights_only=True, map_location="cpu")
             return saved["state"] if saved["key"] == self.key else None
@@ -76,10 +82,12 @@ class Resume:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write tensors, numbers, strings and containers of them, atomically."""
-        with new_file(self.path) as part:
-            torch.save({"key": self.key, "state": state}, part)
+        if processes.first():
+            with new_file(self.path) as part:
+                torch.save({"key": self.key, "state": state}, part)
         self.saved_at = time.monotonic()
 
     def clear(self) -> None:
         """Remove the file: the loop is done."""
-        self.path.unlink(missing_ok=True)
+        if processes.first():
+            self.path.unlink(missing_ok=True)

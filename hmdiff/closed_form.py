@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from . import processes
 from .diffusion import ddim_step, estimate_h0, noise_from_h0, timesteps
 from .evaluate import CHAINS, Bench, Knobs, batches, default_knobs, fewest_steps, measure, rows
 from .linear import ridge
@@ -137,10 +138,10 @@ def sample_plus(bench: Bench, knobs: Knobs, split: Split, gains: Gains, seed: in
     """`knobs.hypotheses` coarse meshes for each image: (n, hypotheses, V, 3), in main memory."""
     n = knobs.hypotheses
     parts = []
-    for part, batch_seed in batches(split, n, seed):
+    for part, batch_seed in processes.mine(list(batches(split, n, seed))):
         u = poses(part.U, n, gains.width, torch.Generator().manual_seed(batch_seed))
         parts.append(reverse(bench, part, u, knobs.steps, gains.G, batch_seed).cpu())
-    return torch.cat(parts).unflatten(0, (-1, n))
+    return torch.cat(processes.together(parts)).unflatten(0, (-1, n))
 
 
 def evaluate_plus(bench: Bench, knobs: Knobs, split: Split, g_split: Split) -> pd.DataFrame:

@@ -6,9 +6,12 @@ same draws on every device.
 
 import torch
 
+from . import processes
+
 
 def best_device() -> torch.device:
-    """The machine's accelerator, or its CPU."""
+    """The machine's accelerator, or its CPU; of several processes each has its own accelerator."""
+    processes.join()
     return torch.accelerator.current_accelerator() or torch.device("cpu")
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import linear
+from . import linear, processes
 from .body import BodyModel, load_regressor
 from .body import load as load_body
 from .coarse import CoarseMesh
@@ -156,7 +156,7 @@ def run(bench: Bench, method: Method, knobs: Knobs, split: Split, seed: int = 0)
     """
     g, f, n = bench.system(method.checkpoint), bench.mesh.f, knobs.hypotheses
     parts = []
-    for part, batch_seed in batches(split, n, seed):
+    for part, batch_seed in processes.mine(list(batches(split, n, seed))):
         generator = torch.Generator().manual_seed(batch_seed)
         u, h_start = targets(bench, method, knobs, part, generator)
         c = g.condition(part.f_I.to(f.device), part.heat.to(f.device))
@@ -179,12 +179,13 @@ def run(bench: Bench, method: Method, knobs: Knobs, split: Split, seed: int = 0)
             h_start,
             knobs.k_start if h_start is not None else None,
         )
-        parts.append(samples)
+        parts.append(Samples(*(trace.cpu() for trace in vars(samples).values())))
+    parts = processes.together(parts)
     return Samples(
-        torch.cat([p.h_0 for p in parts]).unflatten(0, (-1, n)).cpu(),
-        torch.cat([p.R for p in parts], dim=1).unflatten(1, (-1, n)).cpu(),
-        torch.cat([p.active for p in parts], dim=1).unflatten(1, (-1, n)).cpu(),
-        torch.cat([p.diverged for p in parts]).unflatten(0, (-1, n)).cpu(),
+        torch.cat([p.h_0 for p in parts]).unflatten(0, (-1, n)),
+        torch.cat([p.R for p in parts], dim=1).unflatten(1, (-1, n)),
+        torch.cat([p.active for p in parts], dim=1).unflatten(1, (-1, n)),
+        torch.cat([p.diverged for p in parts]).unflatten(0, (-1, n)),
     )
 
 
@@ -226,10 +227,11 @@ def measure(bench: Bench, h_0: Tensor, split: Split) -> dict[str, np.ndarray]:
     """Errors of coarse meshes h_0 (n, V, 3) against a split's full meshes, and its measured joints
     where it has them, each metric (n,)."""
     protocol, parts = bench.protocol, []
-    for rows in torch.arange(len(split)).split(32):
+    for rows in processes.mine(torch.arange(len(split)).split(32)):
         pred, true = full_mesh_mm(bench, h_0[rows], split.scale_m), split.mesh[rows] * 1000
         mocap = None if split.mocap is None else split.mocap[rows] * 1000
         parts.append(evaluate_meshes(pred, true, bench.joint_regressor, protocol, mocap))
+    parts = processes.together(parts)
     return {name: torch.cat([p[name] for p in parts]).numpy() for name in METRICS}
 
 

@@ -2,6 +2,10 @@
 
     python -m hmdiff.notebook notebooks/pipeline/train.ipynb -p subject body -p variant image
 
+Where HMDIFF_LAUNCH names a launcher, such as `accelerate launch --num_processes 8`, the notebooks
+that know how to share their work (SPREAD) are run by it: every process executes the notebook, and
+the first alone writes (see `processes`).
+
 The executed notebook and its page are reports: they show what a stage did and are written beside
 each other under reports/notebooks/, named after the notebook and its parameters. They are never
 dependencies. Results are what the notebook's calls into the package write.
@@ -12,6 +16,8 @@ does what was written to standard error (progress bars, warnings), which the ter
 
 import argparse
 import os
+import shlex
+import subprocess
 import sys
 import tempfile
 import threading
@@ -32,6 +38,8 @@ from .files import write_file
 
 VOLATILE = ["metadata.papermill", "metadata.widgets", "cell.metadata.papermill",
             "cell.metadata.execution"]  # fmt: skip
+SPREAD = {"search", "phi", "features", "train", "train_peer", "tune", "evaluate",
+          "ablate_components", "ablate_dat", "readings"}  # fmt: skip
 EXPECTED = {"ValueError", "FileNotFoundError", "FloatingPointError", "KeyboardInterrupt"}
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -82,6 +90,7 @@ def execute(path: Path, parameters: dict[str, Any], out: Path) -> nbformat.Noteb
             raise ValueError(f"{path}: no parameter {name!r}; it has {', '.join(sorted(known))}")
     # The working folder's package comes before any other; PYTHONPATH would come before that.
     os.environ.pop("PYTHONPATH", None)
+    progress = open(os.devnull, "w") if follows() else sys.stderr  # noqa: SIM115
     # A user's own start-up files have no part in a result, and the kernel talks to nobody else.
     kernel = [f"--ipython-dir={out.parent}", "--log-level=ERROR"]
     return papermill.execute_notebook(
@@ -92,11 +101,22 @@ def execute(path: Path, parameters: dict[str, Any], out: Path) -> nbformat.Noteb
         language="python",
         cwd=str(Path.cwd()),
         progress_bar=False,
-        stderr_file=sys.stderr,
+        stderr_file=progress,
         extra_arguments=kernel,
         request_save_on_cell_execute=False,
         autosave_cell_every=0,
     )
+
+
+def launched() -> bool:
+    """Whether this is one of the processes that a launcher started: what `processes` asks torch,
+    whose import would take seconds here."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def follows() -> bool:
+    """Whether another process reports."""
+    return launched() and os.environ["RANK"] != "0"
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -116,12 +136,17 @@ def page(notebook: nbformat.NotebookNode, title: str) -> str:
 
 
 def run(path: Path, parameters: dict[str, Any], folder: Path) -> Path:
-    """Execute, clean and export one notebook; returns the page's path. Errors as in `execute`."""
+    """Execute, clean and export one notebook; returns the page's path. Errors as in `execute`.
+
+    Of several processes the first alone exports it.
+    """
     name = "-".join([path.stem, *(str(value) for value in parameters.values())])
     # While the kernel computes, this process idles: load the exporter then.
     threading.Thread(target=__import__, args=("nbconvert",), daemon=True).start()
     with tempfile.TemporaryDirectory() as scratch:
         notebook = clean(execute(path, parameters, Path(scratch) / path.name))
+    if follows():
+        return folder / f"{name}.html"
     for suffix, text in {
         ".ipynb": nbformat.writes(notebook) + "\n",
         ".html": page(notebook, name),
@@ -144,16 +169,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--to", type=Path, default=Path("reports/notebooks"), metavar="FOLDER")
+    arguments = sys.argv[1:] if arguments is None else arguments
     given = parser.parse_args(arguments)
+    launcher = shlex.split(os.environ.get("HMDIFF_LAUNCH", ""))
+    if launcher and given.notebook.stem in SPREAD and not launched():
+        return subprocess.call([*launcher, "-m", "hmdiff.notebook", *arguments])
     parameters = {name: yaml.safe_load(value) for name, value in given.p}
     try:
-        print(run(given.notebook, parameters, given.to))
+        exported = run(given.notebook, parameters, given.to)
     except PapermillExecutionError as error:
         print(explain(error, given.notebook, parameters), file=sys.stderr)
         return 1
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
+    if not follows():
+        print(exported)
     return 0
 
 

@@ -150,11 +150,15 @@ def picture_loss(logits: Tensor, shares: Tensor, sigma_cells: float = 0.75) -> T
     """Cross-entropy of ordinary 2D heatmaps (B x J x s x s logits over the crop) against a Gaussian
     about where the crop shows each joint (B x J x 2: x, y in shares of its side); joints outside
     the crop do not count."""
-    side = logits.shape[-1]
-    inside = ((shares > 0) & (shares < 1)).all(-1)
+    side, inside = logits.shape[-1], in_crop(shares)
     x, y = (shares.clamp(0, 1) * side).unbind(-1)
     loss = cross_entropy(logits, y, x, sigma_cells)
     return (loss * inside).sum() / inside.sum().clamp(min=1)
+
+
+def in_crop(shares: Tensor) -> Tensor:
+    """Whether the crop shows each joint, B x J; shares as of `picture_loss`."""
+    return ((shares > 0) & (shares < 1)).all(-1)
 
 
 def cross_entropy(logits: Tensor, rows: Tensor, columns: Tensor, sigma: float) -> Tensor:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import crops, params
+from . import crops, params, processes
 from .checkpoint import Resume, load_weights, save_weights
 from .cropsets import CropSet, Plan
 from .device import best_device
@@ -39,6 +39,7 @@ from .pose import (
     heatmap_loss,
     heatmaps,
     image_feature,
+    in_crop,
     picture_loss,
 )
 
@@ -77,11 +78,15 @@ class Phi(nn.Module):
 
     def loss(self, images: Tensor, joints: Tensor, shares: Tensor, sigma_bins: float) -> Tensor:
         """`heatmap_loss`, and `picture_loss` of the finest branch: a joint is first found in the
-        picture, where a convolution knows its place, then in the cube about the root."""
+        picture, where a convolution knows its place, then in the cube about the root. Of several
+        processes each gives what its share of the batch adds."""
         branches = self.phi_I.pyramid(images)
         logits = self.phi_P(self.context(branches))
         in_cube = heatmap_loss(logits, joints, self.cube, sigma_bins)
-        return in_cube + picture_loss(self.picture(branches[0]), shares)
+        in_picture = picture_loss(self.picture(branches[0]), shares)
+        return processes.portion(in_cube, len(images)) + processes.portion(
+            in_picture, in_crop(shares).sum()
+        )
 
 
 def untrained(train: CropSet, settings: params.Phi, seed: int) -> Phi:
@@ -90,6 +95,7 @@ def untrained(train: CropSet, settings: params.Phi, seed: int) -> Phi:
     phi = Phi(settings, train.joints.shape[1], settings.cube_m[train.subject] / train.scale_m)
     if settings.weights:
         load_imagenet(phi.phi_I, settings.weights)
+    phi = processes.share_statistics(phi)
     return phi.to(best_device(), memory_format=torch.channels_last)
 
 
@@ -128,7 +134,8 @@ class Phase:
 
 
 def phases_of(train: CropSet, settings: params.Phi) -> list[Phase]:
-    """The phases of training on `train`; ValueError where it lacks a data set that they name."""
+    """The phases of training on `train`; ValueError where it lacks a data set that they name, or
+    batches are too small for the processes."""
     subject, tune, counts = train.subject, settings.finetune, Counter(train.datasets)
     shares = settings.shares(subject)
     planned = [("mix", shares, len(train), settings.epochs[subject], settings.lr)]
@@ -141,6 +148,7 @@ def phases_of(train: CropSet, settings: params.Phi) -> list[Phase]:
             fault = f"no image of {min(missing)} trains phi ({subject})"
             raise ValueError(f"params.yaml: phi.{name}: {fault}; add it to prepare.extra")
         size = min(settings.batch, count)
+        processes.check_batch(size, "phi.batch")
         phases.append(Phase(name, shares, count // size, size, epochs, lr))
     return phases
 
@@ -206,15 +214,16 @@ def infer(phi: Phi, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def predict(phi: Phi, data: CropSet, px: int, batch: int) -> Iterator[tuple[Tensor, ...]]:
-    """f_I, E_xy and E_z of every sample, in order, in batches, without augmentation."""
-    for images, *_ in data.batches(data.in_order(batch), px):
+    """f_I, E_xy and E_z of every sample, in order, in batches, without augmentation; of several
+    processes each takes its share of the batches."""
+    for images, *_ in data.batches(processes.mine(data.in_order(batch)), px):
         yield infer(phi, images)
 
 
 def mpjpe_mm(phi: Phi, data: CropSet, px: int, batch: int) -> float:
     """Distance of mean(U) from the true joints, over all joints and samples, mm."""
     means = [PoseDistribution(*E, phi.cube).mean() for _, *E in predict(phi, data, px, batch)]
-    gap = torch.cat(means) - torch.from_numpy(data.joints)
+    gap = torch.cat(processes.together(means)) - torch.from_numpy(data.joints)
     return float(gap.norm(dim=-1).mean() * data.scale_m * 1000)
 
 
@@ -255,10 +264,11 @@ class Run:
         self.step, self.losses, self.history = state["step"], state["losses"], state["history"]
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """What is left of the epoch."""
+        """What is left of the epoch: this process's share of each batch."""
         epoch = len(self.history)
         plan = plan_epoch(self.train, self.epochs[epoch][0], epoch, self.seed, self.settings)
-        return self.train.batches(plan[len(self.losses) :], self.settings.input_px)
+        left = [processes.mine(batch) for batch in plan[len(self.losses) :]]
+        return self.train.batches(left, self.settings.input_px)
 
     def learn(self, images: Tensor, joints: Tensor, shares: Tensor) -> None:
         """One optimiser step; ValueError if the loss is not a number."""
@@ -269,15 +279,15 @@ class Run:
         phi.train()
         images = to_device(images, phi)
         joints, shares = joints.to(images.device), shares.to(images.device)
+        self.optimiser.zero_grad()
         loss = phi.loss(images, joints, shares, self.settings.sigma_bins)
+        loss = processes.backward(loss, phi)
         if not torch.isfinite(loss):
             key = {"mix": "phi.lr", "finetune": "phi.finetune.lr"}[phase.name]
             raise ValueError(
                 f"params.yaml: {key}: the loss of phi ({self.train.subject}) is {loss.item()} at "
                 f"step {self.step}; lower {key}, which is {phase.lr}"
             )
-        self.optimiser.zero_grad()
-        loss.backward()
         self.optimiser.step()
         self.losses.append(loss.item())
         self.step += 1
@@ -333,9 +343,11 @@ def train_phi(
         "scale_m": train.scale_m,
         "val_mpjpe_mm": run.history[-1]["val_mpjpe_mm"],
     }
-    write_file(out / "history.csv", pd.DataFrame(run.history).to_csv(index=False))
-    save_weights(out / "phi.safetensors", run.phi, meta)
+    if processes.first():
+        write_file(out / "history.csv", pd.DataFrame(run.history).to_csv(index=False))
+        save_weights(out / "phi.safetensors", run.phi, meta)
     keeper.clear()
+    processes.wait()
     return run.phi
 
 
@@ -350,8 +362,8 @@ def extract_features(phi: Phi, data: CropSet, px: int, out: Path, split: str, ma
     parts: dict[str, list[np.ndarray]] = {"f_I": [], "pooled": [], "u_mean": []}
     if maps:
         parts["E"] = []
-    batches = predict(phi, data, px, 32)
-    for f_I, E_xy, E_z in tqdm(batches, total=-(-len(data) // 32), desc=f"features, {split}"):
+    batches, total = predict(phi, data, px, 32), len(processes.mine(range(0, len(data), 32)))
+    for f_I, E_xy, E_z in tqdm(batches, total=total, desc=f"features, {split}"):
         E = torch.stack([E_xy, E_z], dim=1)
         pooled = nn.functional.avg_pool2d(E.flatten(1, 2), POOL) * POOL**2
         parts["f_I"].append(f_I.half().numpy())
@@ -360,5 +372,28 @@ def extract_features(phi: Phi, data: CropSet, px: int, out: Path, split: str, ma
         if maps:
             parts["E"].append(E.numpy())
     for name, arrays in parts.items():
-        with new_file(out / f"{split}_{name}.npy") as part, part.open("wb") as file:
-            np.save(file, np.concatenate(arrays))
+        save_rows(out / f"{split}_{name}.npy", arrays)
+
+
+def save_rows(path: Path, own: list[np.ndarray]) -> None:
+    """Write the arrays of all processes, in order, as one.
+
+    Several leave theirs in files beside it, for the first to join: the maps of a large split are
+    more than every process can hold.
+    """
+    files = [path.with_name(f"{path.name}.{i}") for i in range(processes.count())]
+    if len(files) == 1:
+        return put_rows(path, own)
+    put_rows(files[processes.rank()], own or [np.empty(0)])
+    processes.wait()
+    if processes.first():
+        put_rows(path, [rows for file in files if len(rows := np.load(file, mmap_mode="r"))])
+        for file in files:
+            file.unlink()
+    processes.wait()
+
+
+def put_rows(path: Path, arrays: list[np.ndarray]) -> None:
+    """Write arrays as one, atomically."""
+    with new_file(path) as part, part.open("wb") as file:
+        np.save(file, np.concatenate(arrays))

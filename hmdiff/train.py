@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from . import params as settings
+from . import processes
 from .checkpoint import Resume, load_weights, save_weights
 from .coarse import CoarseMesh
 from .denoiser import Baseline, Denoiser, VertexTransformer
@@ -95,12 +96,12 @@ class OnePass(Protocol):
 def predict(model: OnePass, split: Split, batch: int = 64) -> Tensor:
     """The coarse meshes (n, V, 3) of a system without diffusion, on the best device."""
     device = best_device()
-    return torch.cat(
-        [
-            model(model.condition(part.f_I.to(device), part.heat.to(device)))
-            for part in (split.take(slice(i, i + batch)) for i in range(0, len(split), batch))
-        ]
-    )
+    firsts = processes.mine(range(0, len(split), batch))
+    parts = [
+        model(model.condition(part.f_I.to(device), part.heat.to(device))).cpu()
+        for part in (split.take(slice(i, i + batch)) for i in firsts)
+    ]
+    return torch.cat(processes.together(parts)).to(device)
 
 
 def build(
@@ -167,10 +168,11 @@ def fit(
         the history: step, loss, and the learning rate, every 20 steps.
 
     Raises:
-        FloatingPointError, ValueError: one line, if the loss stops being finite, or `data` lacks a
-            data set that `g` names.
+        FloatingPointError, ValueError: one line, if the loss stops being finite, `data` lacks a
+            data set that `g` names, or there are more processes than samples in a batch.
     """
     g = params.g
+    processes.check_batch(g.batch, "g.batch")
     plan = [phase for phase in phases_of(data, subject, g) for _ in range(phase.steps)]  # by step
     steps = len(plan)
     model.to(best_device())
@@ -195,15 +197,15 @@ def fit(
         phase = plan[step]
         if step and phase is not plan[step - 1]:
             schedule = cycle(optimizer, phase)
+        optimizer.zero_grad()
         loss = loss_of(model, data, mesh, params, generator, phase.upto)
+        loss = processes.backward(loss, model)
         if not torch.isfinite(loss):
             lr = {"mix": "g.lr", "finetune": "g.finetune.lr"}[phase.name]
             raise FloatingPointError(
                 f"{subject} {variant} seed {seed}: the loss is {loss.item()} at step {step}; "
                 f"lower {lr} or g.clip in params.yaml"
             )
-        optimizer.zero_grad()
-        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), g.clip)
         optimizer.step()
         # Short runs forget their random start: the decay grows into its value.
@@ -233,9 +235,11 @@ def fit(
     model.load_state_dict(ema, strict=False)
     meta = {"variant": variant, "subject": subject, "seed": seed, "V": data.h_0.shape[1]}
     meta |= {"J": mesh.f.shape[0], "parameters": sum(p.numel() for p in model.parameters())}
-    save_weights(out / "model.safetensors", model, meta | (more or {}))
-    write_file(out / "history.csv", frame.to_csv(index=False, float_format="%.6g"))
+    if processes.first():
+        save_weights(out / "model.safetensors", model, meta | (more or {}))
+        write_file(out / "history.csv", frame.to_csv(index=False, float_format="%.6g"))
     keeper.clear()
+    processes.wait()
     return frame
 
 
@@ -291,21 +295,25 @@ def loss_of(
     generator: torch.Generator,
     upto: Tensor | None = None,
 ) -> Tensor:
-    """L_total on a random batch (a system of one pass has no L_Diff); `upto` as of `Phase`."""
-    B, K = params.g.batch, params.diffusion.K
-    rows, device = rows_of_step(len(data), B, generator, upto), mesh.f.device
+    """L_total on a random batch (a system of one pass has no L_Diff); `upto` as of `Phase`. Of
+    several processes each draws the batch and gives what its share of it adds."""
+    B, K, device = params.g.batch, params.diffusion.K, mesh.f.device
+    rows = processes.mine(rows_of_step(len(data), B, generator, upto))
     h_0, f_I, heat = (part[rows].to(device) for part in (data.h_0, data.f_I, data.heat))
     c = model.condition(f_I, heat)
     if not isinstance(model, Denoiser):
-        return geometry_loss(model(c), h_0, mesh.f, mesh.faces, params.g.weights)
+        loss = geometry_loss(model(c), h_0, mesh.f, mesh.faces, params.g.weights)
+        return processes.portion(loss, len(rows))
     half = torch.randint(1, K + 1, ((B + 1) // 2,), generator=generator)
-    k = torch.cat([half, K + 1 - half])[:B].to(device)  # antithetic, as in DDIM's code
-    z = torch.randn(h_0.shape, generator=generator).to(device)
+    k = torch.cat([half, K + 1 - half])[:B]  # antithetic, as in DDIM's code
+    z = torch.randn(B, *h_0.shape[1:], generator=generator)
+    k, z = (processes.mine(part).to(device) for part in (k, z))
     alpha_k = model.alpha[k]
     h_k = diffuse(h_0, alpha_k, z)
     s = model(h_k, k, c)
     h0_hat = estimate_h0(h_k, s, alpha_k)
     target = diffuse(h_0, model.alpha[k - 1], z) - h_k if model.literal else z
-    return diffusion_loss(s, target) + geometry_loss(
+    loss = diffusion_loss(s, target) + geometry_loss(
         h0_hat, h_0, mesh.f, mesh.faces, params.g.weights
     )
+    return processes.portion(loss, len(rows))
