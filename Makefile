@@ -2,6 +2,8 @@
 #   make repro                  the default study, in place: reports/
 #   make repro PROFILE=smoke    another profile, in a copy: runs/smoke/reports/ (RUN=... elsewhere)
 #   make test                   ruff, pytest, the smoke study, and nbval over the notebooks
+#   make soak                   kills of the smoke study and 100,000 hostile files: about 2 hours
+#   make audit                  known weaknesses of the pinned packages
 #   make setup                  the environment alone, .venv
 #   make lab                    JupyterLab
 #   make walkthroughs           execute notebooks/walkthrough again, in place, on the finished study
@@ -13,14 +15,14 @@ RUN ?= runs/$(PROFILE)
 READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro smoke test lint unit notebooks setup lab walkthroughs bench lock clean
+.PHONY: repro smoke test lint unit notebooks soak audit setup lab walkthroughs bench lock clean
 
 repro: $(READY)
 ifeq ($(PROFILE),default)
-	dvc repro
+	python -m hmdiff.mend && dvc repro
 else
 	python -m hmdiff.profiles $(PROFILE) $(RUN)
-	cd $(RUN) && dvc repro
+	cd $(RUN) && python -m hmdiff.mend && dvc repro
 endif
 
 smoke:
@@ -38,6 +40,16 @@ unit: $(READY)
 # In the copy that `make smoke` filled: nothing here touches the committed results.
 notebooks: smoke
 	cd runs/smoke && PYTHONPATH="$$PWD" pytest --nbval-lax --nbval-kernel-name python3 notebooks
+
+# The run that nobody kills is runs/smoke.
+soak: smoke
+	pytest -m soak tests/test_kill.py -s
+	pytest --hypothesis-profile=soak tests/test_fuzz.py
+
+# In an environment of its own: the audit is no part of the study.
+audit:
+	$(PYTHON) -m venv build/audit && build/audit/bin/python -m pip install --quiet pip-audit
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
 setup: $(READY)
 

@@ -69,7 +69,7 @@ def capture_set(
     with bar, _studio(model, folder, seed, image_px, workers) as work:
         for count in work(missing):
             bar.update(count)
-    arrays = [dict(np.load(_record(folder, take))) for take in takes]
+    arrays = [_annotations(_record(folder, take)) for take in takes]
     tree = folder / "tree"
     layouts.write(dataset, tree, takes, arrays, model, image_px)
     rows = _rows(takes, arrays)
@@ -115,6 +115,16 @@ def _open_scratch(
 
 def _record(folder: Path, take: Take) -> Path:
     return folder / "takes" / f"{take.split}_{take.number:05d}.npz"
+
+
+def _annotations(path: Path) -> dict[str, np.ndarray]:
+    """What was recorded of a take; ValueError where the disk has damaged it."""
+    try:
+        return dict(np.load(path))
+    except Exception as error:  # numpy raises many kinds on damaged files
+        path.unlink()
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: damaged ({reason}); run again, it is shot anew") from None
 
 
 def _shoot_and_save(

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from . import processes
-from .files import new_file
+from .files import new_file, write_file
 
 
 def save_weights(path: str | Path, weights: nn.Module | dict[str, Tensor], meta: dict) -> None:
@@ -26,8 +26,7 @@ def save_weights(path: str | Path, weights: nn.Module | dict[str, Tensor], meta:
         weights = weights.state_dict()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     # One metadata entry: the file's bytes must not depend on the order of a hash map.
-    with new_file(path) as part:
-        save_file(tensors, part, metadata={"hmdiff": json.dumps(meta, sort_keys=True)})
+    write_file(path, save(tensors, metadata={"hmdiff": json.dumps(meta, sort_keys=True)}))
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
@@ -42,8 +41,8 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get("hmdiff", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, meta
-    except (SafetensorError, json.JSONDecodeError) as error:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(meta)
+    except (SafetensorError, ValueError, TypeError, RecursionError, RuntimeError) as error:
         raise ValueError(f"{path}: damaged weights ({error}); delete it and run again") from None
 
 
@@ -83,8 +82,9 @@ class Resume:
     def save(self, state: dict[str, Any]) -> None:
         """Write tensors, numbers, strings and containers of them, atomically."""
         if processes.first():
-            with new_file(self.path) as part:
-                torch.save({"key": self.key, "state": state}, part)
+            # Through a file of Python's: torch's own writer hides that a disk is full.
+            with new_file(self.path) as part, part.open("wb") as file:
+                torch.save({"key": self.key, "state": state}, file)
         self.saved_at = time.monotonic()
 
     def clear(self) -> None:

@@ -11,7 +11,6 @@ with translations.
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from hmdiff.body import BodyModel
 from hmdiff.decimation import decimate
 from hmdiff.files import new_file
+from hmdiff.safe_pickle import load_npz
 
 # Vertices of the middle and the coarse level.
 LEVELS = {"body": (1723, 431), "hand": (389, 195)}
@@ -88,15 +88,15 @@ def load(path: str | Path) -> CoarseMesh:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such coarse mesh; run `dvc repro` to build it")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            tensors = {key: torch.from_numpy(file[key]) for key in file.files}
+        tensors = {key: torch.from_numpy(array) for key, array in load_npz(path).items()}
         for name in _FIELDS:
             if name not in tensors:
                 parts = [tensors[f"{name}_{part}"] for part in ("indices", "values", "size")]
                 tensors[name] = sparse_tensor(parts[0].long(), parts[1], tuple(parts[2].tolist()))
         return CoarseMesh(**{name: tensors[name] for name in _FIELDS})
-    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
-        raise ValueError(f"{path}: not a coarse mesh ({error}); delete it, run again") from None
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a coarse mesh ({reason}); delete it, run again") from None
 
 
 def build(

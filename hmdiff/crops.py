@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from .image_bytes import open_picture
+from .image_bytes import FORMATS, open_picture
 
 MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)  # ImageNet, RGB
 SPREAD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
@@ -50,11 +50,11 @@ def read_image(path: str | Path) -> np.ndarray:
         FileNotFoundError, ValueError: the file is missing, not an image, or cut off.
     """
     try:
-        with open_picture(path) as file, Image.open(file) as image:
+        with open_picture(path) as file, Image.open(file, formats=FORMATS) as image:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such image; copy or make the data set again") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except Exception as error:  # decoders raise many kinds on damaged files
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: cannot be decoded ({reason}); replace the image") from None
 

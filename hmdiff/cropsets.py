@@ -20,6 +20,7 @@ from torch import Tensor
 from . import crops
 from .params import Subject
 from .pinhole import project
+from .stored import read_array, read_meta, read_table
 
 AHEAD = 4  # batches cut before they are asked for
 THREADS = 2
@@ -110,12 +111,12 @@ def read_crops(prepared: Path, split: str, root: Path, box_scale: float) -> Crop
     for name in ("index.parquet", "joints.npy", "meta.json"):
         if not (prepared / name).is_file():
             raise FileNotFoundError(f"{prepared / name}: not there; run `dvc repro` to prepare it")
-    index = pd.read_parquet(prepared / "index.parquet")
+    index = read_table(prepared / "index.parquet")
     rows = np.flatnonzero(index["split"] == split)
     if not len(rows):
         raise ValueError(f"{prepared / 'index.parquet'}: no samples of {split}; prepare again")
-    scale_m = json.loads((prepared / "meta.json").read_text())["scale_m"]
-    joints = np.load(prepared / "joints.npy", mmap_mode="r")[rows]
+    scale_m = read_meta(prepared / "meta.json")["scale_m"]
+    joints = read_array(prepared / "joints.npy")[rows]
     index = index.iloc[rows]
     return CropSet(
         images=[Path(root) / image for image in index["image"]],

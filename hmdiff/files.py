@@ -16,6 +16,10 @@ def new_file(path: str | Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # of a full disk no file is told
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 LONGEST_LINE = 1 << 28  # bytes; a line that goes on beyond is no picture
+FORMATS = ("JPEG", "PNG")  # of data sets; for some others Pillow would start programs
 
 
 def address(tsv: Path, offset: int) -> Path:
@@ -38,6 +39,9 @@ def open_picture(path: str | Path) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError):
         remedy = "copy or make the data set again"
         raise FileNotFoundError(f"{file}: not there; {remedy}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no name of a file"
+        raise ValueError(f"{file!r}: cannot be opened ({reason}); replace it") from None
     if offset is None:
         return source
     with source:

@@ -31,6 +31,7 @@ sys.modules.setdefault("rfc3987_syntax", None)
 import nbformat
 import papermill
 import yaml
+from nbclient.exceptions import DeadKernelError
 from nbstripout import strip_output
 from papermill.exceptions import PapermillExecutionError
 
@@ -40,7 +41,17 @@ VOLATILE = ["metadata.papermill", "metadata.widgets", "cell.metadata.papermill",
             "cell.metadata.execution"]  # fmt: skip
 SPREAD = {"search", "phi", "features", "train", "train_peer", "tune", "evaluate",
           "ablate_components", "ablate_dat", "readings"}  # fmt: skip
-EXPECTED = {"ValueError", "FileNotFoundError", "FloatingPointError", "KeyboardInterrupt"}
+# Errors that are no fault of the code, with what helps where the message itself does not say it.
+EXPECTED = {
+    "ValueError": "",
+    "FileNotFoundError": "",
+    "FloatingPointError": "",
+    "KeyboardInterrupt": "",
+    "OSError": "free space on the disk or mend it, then `dvc repro` goes on",
+    "PermissionError": "make the folder writable, then `dvc repro` goes on",
+    "MemoryError": "free memory, or lower batch in params.yaml",
+    "OutOfMemoryError": "free the device's memory, or lower batch in params.yaml",
+}
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -159,8 +170,10 @@ def explain(error: PapermillExecutionError, path: Path, parameters: dict[str, An
     """One line for an expected error (bad input, bad value); for any other, the traceback first."""
     # papermill counts from 0, and counts the cell that it injects parameters with.
     cell = error.cell_index + (0 if parameters else 1)
-    line = f"{path}, cell {cell}: {error.ename}: {error.evalue}"
-    return line if error.ename in EXPECTED else "\n".join([*error.traceback, line])
+    line = " ".join(f"{path}, cell {cell}: {error.ename}: {error.evalue}".split())
+    if error.ename not in EXPECTED:
+        return "\n".join([*error.traceback, line])
+    return "; ".join(filter(None, [line, EXPECTED[error.ename]]))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -180,8 +193,12 @@ def main(arguments: list[str] | None = None) -> int:
     except PapermillExecutionError as error:
         print(explain(error, given.notebook, parameters), file=sys.stderr)
         return 1
-    except ValueError as error:
-        print(error, file=sys.stderr)
+    except DeadKernelError:
+        remedy = "was the memory full? free some, then `dvc repro` goes on"
+        print(f"{given.notebook}: its process was killed; {remedy}", file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     if not follows():
         print(exported)

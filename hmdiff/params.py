@@ -4,6 +4,7 @@ A profile (profiles/*.yaml) is an overlay on params.yaml, merged key by key befo
 """
 
 import json
+import reprlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -307,7 +308,7 @@ def parse(values: dict, path: str | Path) -> Params:
         what = {
             "extra_forbidden": "unknown key (remove it, or correct its spelling)",
             "value_error": first["msg"].removeprefix("Value error, "),  # ours, from above
-        }.get(first["type"], f"{first['msg']}, got {first['input']!r:.60}")
+        }.get(first["type"], f"{first['msg']}, got {reprlib.repr(first['input']):.60}")
         raise ValueError(": ".join(filter(None, [str(path), key, what]))) from None
 
 
@@ -328,7 +329,7 @@ def searched(params: Params, path: str | Path, system: str) -> Params:
         return with_g(params, found.get(system, found["image"]))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such search; run `dvc repro` to make it") from None
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(f"{path}: damaged search; delete it and run again") from None
 
 
@@ -338,8 +339,10 @@ def read_yaml(path: str | Path) -> dict:
         values = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise ValueError(f"{path}: not found; run from the project's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).replace("\n", " ")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); mend that first") from None
+    except Exception as error:  # the parser raises many kinds: dates, tags, endless nesting
+        reason = " ".join(str(error).split())
         raise ValueError(f"{path}: not valid YAML ({reason:.120}); mend the syntax") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: must be a mapping of sections")

@@ -24,6 +24,7 @@ from .pretrain import Phi, infer
 from .splits import Split
 
 FOCAL_PER_SIDE = 1.2
+LARGEST_BOX = 50  # sides of the picture; in a larger one it would be a dot
 POOLED_SIDE = 14  # of the heatmaps that condition g, where they do
 
 
@@ -87,6 +88,11 @@ def check_box(box, height: int, width: int) -> np.ndarray:
         raise ValueError(f"box {box!r}: must be four numbers x, y, width, height") from None
     if not np.isfinite(box).all() or min(w, h) <= 1:
         raise ValueError(f"box {box.tolist()}: width and height must be over one pixel")
+    if max(w, h) > LARGEST_BOX * max(width, height):
+        raise ValueError(
+            f"box {box.tolist()}: over {LARGEST_BOX} times as large as the picture of {width} x "
+            f"{height} pixels; give x, y, width, height in its pixels"
+        )
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise ValueError(
             f"box {box.tolist()}: lies outside the picture of {width} x {height} pixels; "

@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         copy(given[0], Path(given[1]))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

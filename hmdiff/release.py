@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         release(Path(given[0]), Path(given[1]), given[2])
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

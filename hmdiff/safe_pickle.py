@@ -20,6 +20,7 @@ import numpy as np
 from numpy.lib import format as npy
 from scipy import sparse
 
+LARGEST = 1 << 30  # bytes of an entry, unpacked; the largest of the field's files has a quarter
 PLAIN_KINDS = "biufSU"  # booleans, numbers and text; objects only as a list of plain things
 
 
@@ -38,7 +39,7 @@ def load_plain(path: str | Path) -> Any:
         ValueError: not a pickle, cut off, or asking for anything but plain numerical data.
     """
     with _one_line(Path(path), "a whole pickle"), Path(path).open("rb") as file:
-        return _unpickle(file)
+        return _unpickle(_Limited(file))
 
 
 def load_npz(path: str | Path, keys: Iterable[str] | None = None) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def load_npz(path: str | Path, keys: Iterable[str] | None = None) -> dict[str, A
         entries = {}
         for key in wanted:
             with archive.open(members[key]) as file:
-                entries[key] = _npy(file, members[key].file_size)
+                entries[key] = _npy(_Limited(file))
         return entries
 
 
@@ -82,12 +83,34 @@ def _one_line(path: Path, kind: str) -> Iterator[None]:
         ) from None
 
 
-def _unpickle(file: BinaryIO) -> Any:
+class _Limited:
+    """A file of which at most LARGEST bytes are read, however much it unpacks to."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.left = file, LARGEST
+
+    def read(self, size: int = -1) -> bytes:
+        return self._counted(self.file.read(min(size if size >= 0 else LARGEST, self.left + 1)))
+
+    def readline(self) -> bytes:
+        line = self._counted(self.file.readline(self.left + 1))
+        if not line.endswith(b"\n"):
+            raise EOFError("ends within a line")
+        return line
+
+    def _counted(self, data: bytes) -> bytes:
+        self.left -= len(data)
+        if self.left < 0:
+            raise _Refused(f"over {LARGEST >> 20} MB")
+        return data
+
+
+def _unpickle(file: _Limited) -> Any:
     return _resolve(_Restricted(file, encoding="latin1").load(), {})
 
 
-def _npy(file: BinaryIO, size: int) -> Any:
-    """One member of an npz archive, `size` bytes: an .npy file, whose objects are a pickle."""
+def _npy(file: _Limited) -> Any:
+    """One member of an npz archive: an .npy file, whose objects are a pickle."""
     read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     shape, fortran, dtype = read_header[npy.read_magic(file)](file)
     if dtype.hasobject:
@@ -95,7 +118,7 @@ def _npy(file: BinaryIO, size: int) -> Any:
         return array[()] if array.ndim == 0 else array
     if dtype.kind not in PLAIN_KINDS:
         raise _Refused(f"array of type {dtype}"[:120])
-    data = file.read(size)
+    data = file.read()
     if math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError(f"array of shape {shape} with {len(data)} bytes")
     array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
@@ -303,7 +326,9 @@ class _Name:
         return self.key
 
 
-class _Restricted(pickle.Unpickler):
+class _Restricted(pickle._Unpickler):
+    """Python's own unpickler: C's keeps what it remembers in an array as long as a file likes."""
+
     def find_class(self, module: str, name: str) -> _Name | type[_Object]:
         key = f"{_HOMES.get(module)} {name}"
         if key in _TYPES:

@@ -3,7 +3,6 @@
 Everything is normalised (root-relative, camera axes, divided by `scale_m`), except `mesh`.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .pose import PoseDistribution
+from .stored import read_array, read_meta, read_table
 
 
 @dataclass(frozen=True)
@@ -69,24 +69,24 @@ def load_split(subject: str, split: str, data: Path, cube_m: float) -> Split:
     """Read split `g`, `val` or `test` of a subject from data/prepared and data/features.
 
     Raises:
-        FileNotFoundError: one line that names the missing file and the stage that makes it.
+        FileNotFoundError, ValueError: one line that names the file that is missing or damaged.
     """
     prepared, features = data / "prepared" / subject, data / "features" / subject
     for path in (prepared / "index.parquet", features / f"{split}_f_I.npy"):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: not there; run `dvc repro features`")
-    scale_m = json.loads((prepared / "meta.json").read_text())["scale_m"]
-    index = pd.read_parquet(prepared / "index.parquet")
+    scale_m = read_meta(prepared / "meta.json")["scale_m"]
+    index = read_table(prepared / "index.parquet")
     rows = np.flatnonzero(index["split"] == split)
 
     def feature(name: str) -> Tensor:
-        return torch.from_numpy(np.load(features / f"{split}_{name}.npy")).float()
+        return torch.from_numpy(np.array(read_array(features / f"{split}_{name}.npy"))).float()
 
-    h_0 = np.load(prepared / "h0.npy", mmap_mode="r")[rows[0] : rows[-1] + 1] / scale_m
+    h_0 = read_array(prepared / "h0.npy")[rows[0] : rows[-1] + 1] / scale_m
     U = mesh = None
     if split != "g":
         U = PoseDistribution(*feature("E").unbind(1), cube=cube_m / scale_m)
-        mesh = torch.from_numpy(np.load(prepared / f"mesh_{split}.npy"))
+        mesh = torch.from_numpy(np.array(read_array(prepared / f"mesh_{split}.npy")))
     mocap = prepared / f"mocap_{split}.npy"
     return Split(
         index=index.iloc[rows].reset_index(drop=True),
@@ -97,5 +97,5 @@ def load_split(subject: str, split: str, data: Path, cube_m: float) -> Split:
         U=U,
         mesh=mesh,
         scale_m=scale_m,
-        mocap=torch.from_numpy(np.load(mocap)) if mocap.is_file() else None,
+        mocap=torch.from_numpy(np.array(read_array(mocap))) if mocap.is_file() else None,
     )

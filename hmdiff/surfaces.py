@@ -8,13 +8,13 @@ definition; of the others the unit is metres unless another was asked for.
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import trimesh
 
 from .datasets.sample import broken, numbers, present
 from .files import write_file
+from .safe_pickle import load_npz
 from .viewer import paint
 
 UPRIGHT = np.array([1.0, -1.0, -1.0])  # from camera axes to a file's, and back
@@ -99,9 +99,10 @@ def read(path: Path) -> Surface:
 def read_npz(path: Path) -> Surface:
     """The surface of a `hypotheses.npz`."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            vertices, faces, spread_mm = (file[n] for n in ("vertices_m", "faces", "spread_mm"))
-    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+        file = load_npz(path, ("vertices_m", "faces", "spread_mm"))
+        vertices, faces, spread_mm = (file[n] for n in ("vertices_m", "faces", "spread_mm"))
+        faces = np.asarray(faces)
+    except (ValueError, KeyError) as error:
         reason = str(error).strip("'\"")
         raise broken(
             path, f"not a recovered mesh ({reason})", "give the hypotheses.npz of `hmdiff recover`"

@@ -7,16 +7,22 @@ by which the tests judge the baked model.
 """
 
 import hashlib
+import os
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 import tiny
+from hypothesis import settings
 
 from hmdiff import anny_bake, anny_source, body, clothing, coarse, decimation, rigging
 from hmdiff.files import new_file
 from hmdiff.release import release
+
+# Inputs of a kind in `make soak`: with some 40 kinds over 100,000, though slow ones get fewer.
+SOAK = int(os.environ.get("HMDIFF_EXAMPLES", 3500))
+settings.register_profile("soak", max_examples=SOAK)
 
 PEOPLE = 200
 UNSEEN = 20230  # seed of people; the bake's own are SEED and SEED + 1

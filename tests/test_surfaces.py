@@ -121,5 +121,5 @@ def test_a_bad_mesh_is_one_line_that_names_it(tmp_path, name, content, fault):
 def test_an_npz_with_pickled_objects_is_never_unpickled(tmp_path):
     path, objects = tmp_path / "a.npz", np.array([{"x": 1}], dtype=object)
     np.savez(path, vertices_m=objects, faces=objects, spread_mm=objects)
-    with pytest.raises(ValueError, match="not a recovered mesh"):
+    with pytest.raises(ValueError, match="not an array of numbers"):
         surfaces.read(path)

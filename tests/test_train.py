@@ -104,6 +104,25 @@ def test_a_killed_training_goes_on_to_the_same_bits(split, mesh, params, tmp_pat
     assert whole.read_bytes() == cut.read_bytes()
 
 
+def test_a_device_out_of_memory_loses_nothing_that_was_saved(
+    split, mesh, params, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("hmdiff.train.Resume.due", lambda self: True)
+    calls = iter(range(100))
+
+    def full_at_the_third(*args):
+        if next(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return loss_of(*args)
+
+    monkeypatch.setattr("hmdiff.train.loss_of", full_at_the_third)
+    with pytest.raises(torch.OutOfMemoryError):
+        train("image", "hand", 0, split, mesh, params, tmp_path / "out", tmp_path / "resume")
+    assert not (tmp_path / "out").exists()
+    saved = torch.load(tmp_path / "resume", weights_only=True)
+    assert saved["state"]["step"] == 2
+
+
 def test_a_resume_file_from_other_features_is_not_taken_up(
     split, mesh, params, tmp_path, monkeypatch
 ):

@@ -196,6 +196,7 @@ def _sample(
         K, root = None, joints[0]
         vertices, joints = vertices - root, joints - root
         box = own_box(frames.boxes[i], image_size(image))
+        box = box if np.isfinite(vertices).all() else "mesh is not finite"
     if isinstance(box, str):
         return box
     given = EVERYTHING

@@ -82,6 +82,8 @@ def annotations(
     """
     paths = {kind: root / f"{name}_{kind}.json" for kind in ("K", "xyz", "verts")}
     K = read_json(paths["K"], list)
+    if not K:
+        raise broken(paths["K"], "is empty", "get it again")
     K = np.stack([camera_matrix(paths["K"], f"entry {i}", value) for i, value in enumerate(K)])
     joints = numbers(paths["xyz"], "xyz", read_json(paths["xyz"], list), (None, 21, 3))
     joints = joints.astype(np.float32)

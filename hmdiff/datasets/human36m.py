@@ -21,6 +21,8 @@ from .bodies import SMPL_OF_H36M, BodyFrames
 from .sample import (
     broken,
     camera_matrix,
+    flat,
+    inside,
     numbers,
     present,
     read_json,
@@ -77,7 +79,7 @@ def subject_frames(root: Path, subject: int, split: str, skipped: Counter) -> Bo
     world_mm = _joints(paths["joint_3d"], joints)
     return BodyFrames(
         source=paths["smpl_param"],
-        images=[root / "images" / name for name in names],
+        images=[inside(root / "images", str(name), paths["data"]) for name in names],
         persons=[f"S{subject}"] * len(names),
         betas=betas,
         poses=poses,
@@ -101,6 +103,8 @@ def _listed(path: Path, data: dict, subject: int) -> list[dict]:
         missing = [key for key in keys if not (isinstance(image, dict) and key in image)]
         if missing:
             raise broken(path, f"an image lacks {', '.join(missing)}", "get the file again")
+        if not str(image["frame_idx"]).isdecimal():
+            raise broken(path, f"frame_idx is {image['frame_idx']!r}", "get the file again")
         if str(image["subject"]) != str(subject):
             fault = f"lists an image of subject {image['subject']}"
             raise broken(path, fault, "rename the file or get it again")
@@ -126,7 +130,7 @@ def _camera(path: Path, index: str, value: Any) -> tuple[np.ndarray, np.ndarray,
         raise broken(path, f"camera {index} lacks {', '.join(missing)}", "get the file again")
     name = f"camera {index}"
     R = rotation(path, f"R of {name}", numbers(path, f"R of {name}", value["R"], (3, 3)))
-    t_mm = numbers(path, f"t of {name}", np.ravel(value["t"]), (3,))
+    t_mm = flat(path, f"t of {name}", value["t"], 3)
     if np.linalg.norm(t_mm) < 50:
         fault = f"t of {name} is {np.linalg.norm(t_mm):.3g} long, so not in millimetres"
         raise broken(path, fault, "multiply t by 1000")
@@ -138,13 +142,18 @@ def _camera(path: Path, index: str, value: Any) -> tuple[np.ndarray, np.ndarray,
 
 def _parameters(path: Path, fits: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """betas (n, 10), poses (n, 72), trans (n, 3) in metres of n body fits."""
-    missing = {key for key in ("shape", "pose", "trans") for fit in fits if key not in fit}
+    missing = {
+        key
+        for key in ("shape", "pose", "trans")
+        for fit in fits
+        if not (isinstance(fit, dict) and key in fit)
+    }
     if missing:
         raise broken(path, f"a fit lacks {', '.join(sorted(missing))}", "get the file again")
     n = len(fits)
     betas = numbers(path, "shape", [fit["shape"] for fit in fits], (n, 10))
-    poses = numbers(path, "pose", [np.ravel(fit["pose"]) for fit in fits], (n, 72))
-    trans = numbers(path, "trans", [np.ravel(fit["trans"]) for fit in fits], (n, 3))
+    poses = np.stack([flat(path, "pose", fit["pose"], 72) for fit in fits])
+    trans = np.stack([flat(path, "trans", fit["trans"], 3) for fit in fits])
     if np.median(np.linalg.norm(trans, axis=1)) > 100:
         raise broken(path, "trans is over 100 m long", "divide it by 1000: metres are expected")
     return betas, poses, trans

@@ -94,12 +94,10 @@ def blocks(path: Path) -> Iterator[tuple[str, str, BodyFrames]]:
             if not file.schema_arrow.equals(SCHEMA):
                 raise broken(path, "has other columns than an index", "build it again")
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                first = table.slice(0, 1).to_pylist()[0]
-                yield first["dataset"], first["split"], _frames(table, first)
-    except (pa.ArrowInvalid, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+                yield _block(path, file, group)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
         raise broken(path, f"not a whole parquet file ({error})", "build it again") from None
 
 
@@ -132,6 +130,16 @@ def _table(block: BodyFrames, dataset: str, split: str) -> pa.Table:
         **{f"has_{name}": given[:, i] for i, name in enumerate(SUPERVISION)},
     }
     return pa.table(columns, schema=SCHEMA)
+
+
+def _block(path: Path, file: pq.ParquetFile, group: int) -> tuple[str, str, BodyFrames]:
+    """Data set, split and frames of one row group."""
+    try:
+        table = file.read_row_group(group)
+        first = table.slice(0, 1).to_pylist()[0]
+        return first["dataset"], first["split"], _frames(table, first)
+    except Exception as error:  # pyarrow and numpy raise many kinds on damaged files
+        raise broken(path, f"not a whole parquet file ({error})", "build it again") from None
 
 
 def _frames(table: pa.Table, first: dict) -> BodyFrames:

@@ -64,7 +64,7 @@ def frames(root: Path, dataset: str, split: str, skipped: Counter) -> Iterator[B
     annotations, fits, folder = (_first(root, names) for names in PARTS[dataset])
     fitted = read_fits(fits, skipped)
     images = {
-        image["id"]: _camera(annotations, image)
+        str(image["id"]): _camera(annotations, image)
         for image in _listed(annotations, "images", ("id", "file_name"))
     }
     if not images or not fitted:
@@ -120,7 +120,7 @@ def _fit(path: Path, key: str, fit: dict, camera: Any) -> np.ndarray:
         try:
             if name in fit:  # reshaped, for one number would fill all
                 row[at : at + count] = np.reshape(fit[name], count)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             fault = f"{name} of fit {key} is not {count} numbers"
             raise broken(path, fault, "is it another data set's file?") from None
         at += count
@@ -170,10 +170,11 @@ def _block(
     fitted: dict[str, np.ndarray],
 ) -> BodyFrames:  # fmt: skip
     """Annotations as arrays."""
-    lost = [person["image_id"] for person in people if person["image_id"] not in images]
+    shown = [str(person["image_id"]) for person in people]
+    lost = [image for image in shown if image not in images]
     if lost:
         raise broken(path, f"image {lost[0]} of an annotation is not listed", "get it again")
-    names, cameras = zip(*(images[person["image_id"]] for person in people), strict=True)
+    names, cameras = zip(*(images[image] for image in shown), strict=True)
     fits = np.stack([fitted[str(person["id"])] for person in people]).astype(np.float64)
     lens = np.where(np.isfinite(fits[:, 85:]), fits[:, 85:], np.stack(cameras))
     placed = np.isfinite(fits[:, 82:85]).all(axis=1) & np.isfinite(lens).all(axis=1)
@@ -217,9 +218,14 @@ def _boxes(path: Path, people: list[dict]) -> np.ndarray:
 
 def _visible(path: Path, person: dict) -> int:
     """How many joints of an annotation the image shows."""
-    if "keypoints_vis" in person:
-        return int(np.count_nonzero(person["keypoints_vis"]))
-    values = np.ravel(person.get("keypoints", []))
+    key = "keypoints_vis" if "keypoints_vis" in person else "keypoints"
+    try:
+        values = np.ravel(np.asarray(person.get(key, []), dtype=np.float64))
+    except (TypeError, ValueError, OverflowError):
+        fault = f"{key} of annotation {person['id']} are no numbers"
+        raise broken(path, fault, "get it again") from None
+    if key == "keypoints_vis":
+        return int(np.count_nonzero(values))
     if values.size % 3:
         fault = f"keypoints of annotation {person['id']} are {values.size} numbers, not n x 3"
         raise broken(path, fault, "get it again")

@@ -7,6 +7,7 @@ told in one line: file, fault, remedy.
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..image_bytes import open_picture
+from ..image_bytes import FORMATS, open_picture
 from ..pinhole import project
 
 NEAREST_M = 0.05  # a mesh that comes closer to the camera has no sensible projection
+LARGEST_BOX = 50  # sides of the image; in a larger box it would be a dot
 SMALLEST_PX = 8.0  # a box with a shorter side shows nothing
 SUPERVISION = ("mesh", "joints_3d", "joints_2d")  # what annotations may give
 EVERYTHING = frozenset(SUPERVISION)
@@ -56,7 +58,7 @@ class Sample:
 
 def broken(path: Path, fault: str, remedy: str) -> ValueError:
     """The error for a file that is there but wrong."""
-    return ValueError(" ".join(f"{path}: {fault}; {remedy}".split()))
+    return ValueError(" ".join(f"{path}: {fault:.500}; {remedy}".split()))
 
 
 def present(path: Path, remedy: str = "copy or make the data set again") -> Path:
@@ -65,7 +67,7 @@ def present(path: Path, remedy: str = "copy or make the data set again") -> Path
     Raises:
         FileNotFoundError: one line with the remedy.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # pathlib's own raises where a name is too long
         raise FileNotFoundError(f"{path}: not there; {remedy}")
     return path
 
@@ -78,7 +80,7 @@ def inside(folder: Path, name: str, source: Path, root: Path | None = None) -> P
     """
     path = Path(os.path.normpath(folder / name))
     root = folder if root is None else root
-    if not path.is_relative_to(os.path.normpath(root)):
+    if "\0" in name or not path.is_relative_to(os.path.normpath(root)):
         fault = f"names {name[:200]!r}, which lies outside {root}"
         raise broken(source, fault, "put the files below that folder, and let it name them there")
     return path
@@ -92,7 +94,7 @@ def numbers(path: Path, key: str, value: Any, shape: tuple) -> np.ndarray:
     """
     try:
         array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise broken(path, f"{key} is not an array of numbers", "get the file again") from None
     matches = len(array.shape) == len(shape) and all(
         want in (None, have) for have, want in zip(array.shape, shape, strict=True)
@@ -104,6 +106,13 @@ def numbers(path: Path, key: str, value: Any, shape: tuple) -> np.ndarray:
     if not np.isfinite(array).all():
         raise broken(path, f"{key} holds NaN or infinity", "mend or drop those annotations")
     return array
+
+
+def flat(path: Path, key: str, value: Any, count: int) -> np.ndarray:
+    """`numbers` of (count,), however they are nested."""
+    with suppress(ValueError):  # lists of several lengths, which `numbers` tells
+        value = np.ravel(value)
+    return numbers(path, key, value, (count,))
 
 
 def column(path: Path, key: str, values: Sequence, shape: tuple, rows: Iterable[int]) -> np.ndarray:
@@ -121,7 +130,7 @@ def read_json(path: Path, kind: type) -> Any:
     present(path)
     try:
         content = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:  # of the decoder, of the parser, of numbers without end
         raise broken(
             path, f"not whole JSON ({error}): cut off or another file", "get it again"
         ) from None
@@ -156,23 +165,25 @@ def image_size(path: Path) -> tuple[int, int]:
         FileNotFoundError, ValueError: missing, empty, not an image, or cut off.
     """
     remedy = "replace the image"
-    try:
-        with open_picture(path) as file, Image.open(file) as image:
-            size, jpeg = image.size, image.format == "JPEG"
-            if jpeg:
-                file.seek(0, 2)
-                file.seek(max(0, file.tell() - 4096))
-                if b"\xff\xd9" not in file.read():  # JPEG's end mark
-                    raise broken(path, "cut off before its end", remedy)
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError):
-        raise broken(path, "empty or not an image", remedy) from None
+    with open_picture(path) as file:
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                size, whole = image.size, True
+                if image.format == "JPEG":
+                    file.seek(0, 2)
+                    file.seek(max(0, file.tell() - 4096))
+                    whole = b"\xff\xd9" in file.read()  # JPEG's end mark
+        except Exception as error:  # decoders raise many kinds on damaged files
+            raise broken(path, f"empty or not an image ({error})", remedy) from None
+    if not whole:
+        raise broken(path, "cut off before its end", remedy)
     return size
 
 
 def box_around(vertices: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> np.ndarray | str:
     """x, y, w, h around the projected vertices (V x 3), clipped to the image; or why it fails."""
+    if not np.isfinite(vertices).all():
+        return "mesh is not finite"
     if vertices[:, 2].min() < NEAREST_M:
         return "behind the camera"
     pixels = project(vertices, K)
@@ -186,4 +197,6 @@ def box_around(vertices: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> np
 def own_box(box: np.ndarray, size: tuple[int, int]) -> np.ndarray | str:
     """An annotation's own box, as it is; or why it shows nothing."""
     shown = np.minimum(box[:2] + box[2:], size) - np.maximum(box[:2], 0)
+    if box[2:].max() > LARGEST_BOX * max(size):
+        return "box far larger than the image"
     return box if min(shown.min(), box[2:].min()) >= SMALLEST_PX else "outside the image"

@@ -10,6 +10,8 @@ mesh comes from the one body model that is passed in. The arrays are read in blo
 keeps the fits of sets without poses in files apart, which have to be put in.
 """
 
+import lzma
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -37,7 +39,8 @@ NAMES = {
     ("threedpw", "validation"): ("3dpw_validation.npz",),
     ("threedpw", "test"): ("3dpw_test.npz",),
 }
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, LookupError,
+              NotImplementedError, RuntimeError, struct.error)  # fmt: skip
 COLUMNS = {"center": (2,), "scale": (), "pose": (72,), "shape": (10,), "imgname": ()}
 OPTIONAL = {"part": (24, 3), "has_smpl": (), "S": (24, 4)}
 
@@ -100,7 +103,7 @@ def blocks(path: Path) -> Iterator[dict[str, np.ndarray]]:
     """
     try:
         with zipfile.ZipFile(path) as archive, ExitStack() as stack:
-            there = {Path(name).stem for name in archive.namelist()}
+            there = {name.removesuffix(".npy") for name in archive.namelist()}
             missing = [key for key in COLUMNS if key not in there]
             if missing:
                 remedy = "is it another data set's file?"
@@ -137,8 +140,10 @@ def _header(path: Path, key: str, file: BinaryIO, shape: tuple) -> tuple[tuple, 
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise broken(path, f"{key} is no array ({reason})", "get it again") from None
-    if kind.hasobject or by_column or kind.itemsize > LONGEST:
-        raise broken(path, f"{key} holds Python objects, huge items, or is in columns", remedy)
+    kinds = "US" if key == "imgname" else "biuf"
+    if kind.kind not in kinds or by_column or not 0 < kind.itemsize <= LONGEST or min(have) < 0:
+        fault = f"{key} ({kind}) is no numbers or names: Python objects, huge items, or in columns"
+        raise broken(path, fault, remedy)
     if have[1:] != shape and not (shape == () and have[1:] == (1,)):
         wanted, found = (" x ".join(map(str, ("n", *x))) for x in (shape, have[1:]))
         raise broken(path, f"{key} is {found}, not {wanted}", "is it another data set's file?")

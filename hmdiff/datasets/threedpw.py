@@ -59,6 +59,10 @@ def people(path: Path, root: Path, skipped: Counter) -> Iterator[BodyFrames]:
     cameras = numbers(path, "cam_poses", content["cam_poses"], (None, 4, 4))
     R, t = cameras[:, :3, :3], cameras[:, :3, 3]
     K = camera_matrix(path, "cam_intrinsics", content["cam_intrinsics"])
+    for key in KEYS[:5]:
+        listed = isinstance(content[key], list | tuple | np.ndarray)
+        if not listed or getattr(content[key], "shape", None) == ():
+            raise broken(path, f"{key} is no list of people", "get it again")
     count = len(content["poses"])
     for key in KEYS[:5]:
         if len(content[key]) != count:
@@ -76,7 +80,11 @@ def _person(
     F = len(R)
 
     def part(key: str, *shape: int | None) -> np.ndarray:
-        return numbers(path, f"{key}[{person}]", content[key][person], shape)
+        try:
+            value = content[key][person]
+        except (TypeError, LookupError):
+            raise broken(path, f"{key} lacks person {person}", "get it again") from None
+        return numbers(path, f"{key}[{person}]", value, shape)
 
     valid = np.flatnonzero(part("campose_valid", F))
     skipped["camera pose unknown"] += F - len(valid)

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import yaml
 
-from ..image_bytes import address
+from ..image_bytes import LONGEST_LINE, address
 from .bodies import BodyFrames, unplaced
 from .people import in_split, part_of, person_of
 from .sample import broken, column, inside, present
@@ -57,7 +57,7 @@ def read_index(index: Path, root: Path) -> tuple[list[tuple[Path, Path]], np.nda
     """
     try:
         content = yaml.safe_load(index.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except Exception as error:  # the parser raises many kinds: dates, tags, endless nesting
         reason = " ".join(str(error).split())
         raise broken(index, f"not whole YAML ({reason})", "get it again") from None
     if not isinstance(content, dict) or not {"img", "label"} <= content.keys():
@@ -168,7 +168,7 @@ def _of_pair(
 def _label(path: Path, file: BinaryIO, start: int, row: int) -> tuple[str, dict[str, np.ndarray]]:
     """Key and label of a row."""
     file.seek(start)
-    key, _, text = file.readline().partition(b"\t")
+    key, _, text = file.readline(LONGEST_LINE).partition(b"\t")
     remedy = "get it again"
     try:
         label = json.loads(text)[0]
@@ -182,7 +182,7 @@ def _label(path: Path, file: BinaryIO, start: int, row: int) -> tuple[str, dict[
     for name in LABEL:
         try:
             arrays[name] = np.squeeze(np.asarray(label[name], dtype=np.float64))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise broken(path, f"{name} of row {row} is no array of numbers", remedy) from None
     return key.decode("utf-8", "replace"), arrays
 
