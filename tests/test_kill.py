@@ -79,7 +79,7 @@ def train_small(folder: Path) -> None:
         torch.randn(shape, generator=generator)
         for shape in ((16, 128, 49), (16, 42, 14, 14), (16, 21, 3), (16, 12, 3))
     )
-    index = pd.DataFrame({"image": [f"{i}.jpg" for i in range(16)]})
+    index = pd.DataFrame({"image": [f"{i}.jpg" for i in range(16)], "dataset": "freihand"})
     split = Split(index, f_I, heat, u_mean, h_0, None, None, 0.1)
     none, faces = torch.zeros(0), torch.tensor([[i, i + 1, i + 2] for i in range(10)])
     f = torch.full((21, 12), 1 / 12)
