@@ -36,6 +36,7 @@ from .page import embedded
 from .paper import LABELS, LOWER
 from .params import Params
 from .photo import fit_translation
+from .report import html, in_order
 from .splits import Split
 from .strata import KINDS
 from .tables import PLUS
@@ -307,8 +308,21 @@ def gather(sets: dict[str, dict], settings: Params) -> dict:
     }
 
 
-def write(data: dict, out: Path) -> Path:
-    """Write the page of `gather`'s data; returns its path.
+def reported(reports: Path) -> list[tuple[str, Markup]]:
+    """The claims sheet and the paper's six tables as they lie in `reports`: title and HTML.
+
+    Raises:
+        FileNotFoundError: they are not there.
+    """
+    sheets = [reports / "claims.md", *sorted(reports.glob("tables/table?.md"), key=in_order)]
+    if len(sheets) != 7 or not sheets[0].is_file():
+        raise FileNotFoundError(f"{reports}: claims or tables missing; run `dvc repro report`")
+    parts = (path.read_text("utf-8").lstrip().partition("\n") for path in sheets)
+    return [(heading.lstrip("# "), html(text)) for heading, _, text in parts]
+
+
+def write(data: dict, sheets: list[tuple[str, Markup]], out: Path) -> Path:
+    """Write the page of `gather`'s data and of the `reported` sheets; returns its path.
 
     Raises:
         ValueError: it would be larger than LIMIT_BYTES.
@@ -321,6 +335,7 @@ def write(data: dict, out: Path) -> Path:
         style=Markup(STYLE),
         script=Markup(NUMBERS + VIEWS),
         kinds=KINDS,
+        sheets=sheets,
         **{name: data[name] for name in ("profile", "origin", "made")},
     )
     size = len(page.encode())

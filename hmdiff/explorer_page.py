@@ -618,6 +618,10 @@ circle[data-image] { cursor: pointer; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
+td.text { white-space: normal; text-align: left; min-width: 14rem; }
+details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0;
+          padding: .5rem .8rem; }
+summary { cursor: pointer; font-weight: 600; }
 th { font-weight: 600; }
 th:first-child { text-align: left; }
 ul { list-style: none; padding: 0; margin: .5rem 0; }
@@ -734,6 +738,16 @@ of U; brightness is the root of the probability.</figcaption></figure>
 its error differs a little. Both meshes lie with their roots in one point.</figcaption></figure>
 <div class="wide"><table id="all"></table></div>
 </div>
+</section>
+
+<section id="reported" aria-labelledby="h-reported">
+<h2 id="h-reported">The paper's tables and claims</h2>
+<p class="soft">As in <a href="index.html">the report</a>, over all images: the choices above do not
+apply.</p>
+{% for title, body in sheets -%}
+<details><summary>{{ title }}</summary>
+{{ body }}</details>
+{% endfor -%}
 </section>
 </main>
 <script type="application/json" id="data">{{ data }}</script>

@@ -106,7 +106,7 @@ class Section:
 def write_index(reports: Path) -> Path:
     """Write reports/index.html from what lies in `reports`; returns its path.
 
-    Read are claims.md, tables/*.md (with .csv and .tex beside them), figures/*.png,
+    Read are claims.md, check.md, tables/*.md (with .csv and .tex beside them), figures/*.png,
     notebooks/*.html and other pages.
 
     Raises:
@@ -132,13 +132,23 @@ def html(markdown: str) -> Markup:
 
 
 def claims(reports: Path) -> Section | None:
-    """The claims sheet, whole; its own first heading makes way for the section's."""
-    path = reports / "claims.md"
+    """The claims sheet, whole."""
+    return _sheet("claims", "Which of the paper's claims hold", reports)
+
+
+def check(reports: Path) -> Section | None:
+    """Which of the committed numbers hold."""
+    return _sheet("check", "Does this run repeat the committed numbers", reports)
+
+
+def _sheet(name: str, title: str, reports: Path) -> Section | None:
+    """A sheet of Markdown; its own first heading makes way for the section's."""
+    path = reports / f"{name}.md"
     if not path.is_file():
         return None
     text = re.sub(r"\A\s*#+ .*\n", "", path.read_text(encoding="utf-8"))
-    sheet = {"stem": "claims-sheet", "body": html(text), "files": siblings(path, reports)}
-    return Section("claims", "Which of the paper's claims hold", sheets=(sheet,))
+    sheet = {"stem": f"{name}-sheet", "body": html(text), "files": siblings(path, reports)}
+    return Section(name, title, sheets=(sheet,))
 
 
 def tables(reports: Path) -> Section | None:
@@ -175,7 +185,7 @@ def pages(reports: Path) -> Section | None:
     return _links("pages", "More pages", others, reports)
 
 
-MAKERS = (claims, tables, figures, notebooks, pages)
+MAKERS = (claims, tables, figures, check, notebooks, pages)
 
 
 def _links(name: str, title: str, paths, reports: Path) -> Section | None:

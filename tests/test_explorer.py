@@ -19,6 +19,7 @@ from browser import browser, program
 from frames import errors_frame
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 from PIL import Image
 from tiny import SEED
 
@@ -98,6 +99,9 @@ def split_of(subject: str, run: Path, settings) -> tuple[Split, Split]:
     return Split(**fields), g
 
 
+SHEETS = [("Claims", Markup("<p>DAT <em>holds</em></p>")), ("Table 1. T", Markup("<p>1</p>"))]
+
+
 def photo(path: str) -> np.ndarray:
     """Another picture for every name."""
     return np.random.default_rng(int(path[:3])).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -117,7 +121,7 @@ def made(tiny_run, errors, strata, sweeps, tmp_path_factory) -> tuple[Path, dict
         explorer.illustrate(sets, bench, part, g, tuned, model, photo)
         drawn[subject] = (bench, part)
     out = tmp_path_factory.mktemp("reports") / "explorer.html"
-    return explorer.write(explorer.gather(sets, settings), out), drawn
+    return explorer.write(explorer.gather(sets, settings), SHEETS, out), drawn
 
 
 @pytest.fixture(scope="module")
@@ -295,6 +299,7 @@ def test_the_page_names_no_host_says_synthetic_and_is_small(page):
     text = page.read_text()
     assert "://" not in text and "default-src 'none'" in text
     assert "Every number here is <em>synthetic</em>" in text
+    assert "<summary>Claims</summary>\n<p>DAT <em>holds</em></p></details>" in text
     assert 10_000 < page.stat().st_size < 15_000_000
 
 
@@ -302,7 +307,7 @@ def test_a_name_in_the_data_cannot_end_the_script(errors, strata, sweeps, tmp_pa
     evil = {"000.jpg": "</script><b>x"}
     frames = [frame.replace({"image": evil}) for frame in (errors, strata, sweeps)]
     sets = {"threedpw": explorer.tabulate("threedpw", *frames)}
-    out = explorer.write(explorer.gather(sets, params.load()), tmp_path / "x.html")
+    out = explorer.write(explorer.gather(sets, params.load()), [], tmp_path / "x.html")
     assert "</script><b>" not in out.read_text()
     assert evil["000.jpg"] in explorer.read(out)["sets"]["threedpw"]["images"]
 
@@ -310,12 +315,29 @@ def test_a_name_in_the_data_cannot_end_the_script(errors, strata, sweeps, tmp_pa
 def test_the_same_data_gives_the_same_bytes_and_too_much_of_it_nothing(
     known, page, tmp_path, monkeypatch
 ):
-    again = explorer.write(known, tmp_path / "a.html")
+    again = explorer.write(known, SHEETS, tmp_path / "a.html")
     assert again.read_bytes() == page.read_bytes()
     monkeypatch.setattr(explorer, "LIMIT_BYTES", 1000)
     with pytest.raises(ValueError, match=r"b\.html: .* MB, over 0.001; lower IMAGES"):
-        explorer.write(known, tmp_path / "b.html")
+        explorer.write(known, SHEETS, tmp_path / "b.html")
     assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_tables_and_claims_are_in_the_page_as_the_report_has_them(tmp_path):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "claims.md").write_text("# Claims\n\nA <b> *holds*.\n")
+    for number in (6, 2, 1, 3, 5, 4):
+        text = f"### Table {number}. T\n\n| a |\n| :-- |\n| {number}.5 |\n"
+        (tmp_path / f"tables/table{number}.md").write_text(text)
+    sheets = explorer.reported(tmp_path)
+    titles = [title for title, _ in sheets]
+    assert titles == ["Claims", *(f"Table {number}. T" for number in range(1, 7))]
+    assert "<em>holds</em>" in sheets[0][1] and "<b>" not in sheets[0][1]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", body) for _, body in sheets[1:]]
+    assert cells == [[f"{number}.5"] for number in range(1, 7)]
+    (tmp_path / "tables/table4.md").unlink()
+    with pytest.raises(FileNotFoundError, match="claims or tables missing; run `dvc repro report`"):
+        explorer.reported(tmp_path)
 
 
 def test_a_page_without_data_is_one_clear_line(tmp_path):
