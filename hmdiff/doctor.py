@@ -75,9 +75,7 @@ def looked_at_extra(extra: Extra, params: Params, data: Path, say: Say) -> int:
     subject = subject_of(extra.dataset)
     root = data / params.source / subject / extra.root
     if not root.is_dir():
-        remedy = (
-            f"put {extra.dataset} there, or take it out of the profile's prepare.extra, phi.mix"
-        )
+        remedy = f"put {extra.dataset} there, or take it out of prepare.extra, phi.mix and g.mix"
         say(f"MISSING {root}: not there; {remedy}")
         return 1
     model = data / "models" / f"{subject}.npz"
