@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from . import command
 from .files import write_file
 
 EXPECTED = Path("profiles/expected")
@@ -115,17 +116,10 @@ def _json(path: Path) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: RUN; the exit code is 1 after an error, told in one line."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 1:
-        print("usage: python -m hmdiff.check RUN", file=sys.stderr)
-        return 2
-    try:
-        print(expect(Path(given[0])))
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    """Command line: RUN; exit codes as of `command.run`."""
+    return command.run(
+        "python -m hmdiff.check RUN", lambda run: print(expect(Path(run))), arguments
+    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from .pretrain import Phi
 from .search import SYSTEMS, trials
 from .speed import flops
 from .train import VARIANTS, build
+from .typeset import markdown_rows
 
 GPUS = (1, 8, 64)
 # MEASURED. g of bodies, batch 64, on one H100: 80 steps/s (at batch 8, 60: the card waits for its
@@ -186,17 +187,16 @@ def table(params: Params, F: Flops) -> str:
     head = ["stages", "jobs", "GPU-hours", *(f"hours on {n}" for n in GPUS)]
     found = works(params, F)
     rows = [
-        [w.kind, len(w.hours), f"{sum(w.hours):.1f}", *(f"{w.wall(n):.1f}" for n in GPUS)]
+        [w.kind, str(len(w.hours)), f"{sum(w.hours):.1f}", *(f"{w.wall(n):.1f}" for n in GPUS)]
         for w in found
     ]
     total = [sum(w.wall(n) for w in found) for n in GPUS]
     paid = sum(sum(w.hours) for w in found)
-    rows.append(["**together**", sum(len(w.hours) for w in found), f"{paid:.0f}",
+    rows.append(["**together**", str(sum(len(w.hours) for w in found)), f"{paid:.0f}",
                  *(f"{hours:.0f}" for hours in total)])  # fmt: skip
     rows.append(["GPU-hours held, idle ones too", "", "",
                  *(f"{hours * n:.0f}" for hours, n in zip(total, GPUS, strict=True))])  # fmt: skip
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return "\n".join(markdown_rows(head, rows))
 
 
 def summary(params: Params, F: Flops) -> str:

@@ -179,8 +179,12 @@ def run(bench: Bench, method: Method, knobs: Knobs, split: Split, seed: int = 0)
             h_start,
             knobs.k_start if h_start is not None else None,
         )
-        parts.append(Samples(*(trace.cpu() for trace in vars(samples).values())))
-    parts = processes.together(parts)
+        parts.append(samples.cpu())
+    return by_image(processes.together(parts), n)
+
+
+def by_image(parts: list[Samples], n: int) -> Samples:
+    """The samples of all batches as one, the n chains of each image in a dimension of their own."""
     return Samples(
         torch.cat([p.h_0 for p in parts]).unflatten(0, (-1, n)),
         torch.cat([p.R for p in parts], dim=1).unflatten(1, (-1, n)),

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from .closed_form import Gains, align, poses
 from .denoiser import STEP_CHANNELS, Denoiser, Layer, step_embedding
 from .diffusion import ddim_step, noise_from_h0, sigma, timesteps
-from .evaluate import Bench, Knobs, Method, batches, targets
+from .evaluate import Bench, Knobs, Method, batches, by_image, targets
 from .sampler import DIVERGED, Samples, standard_noise
 from .splits import Split
 
@@ -301,13 +301,9 @@ def run(
         g = bind(bench, method.checkpoint, part, dtype)
         image = torch.arange(len(part), device=f.device).repeat_interleave(n)
         r, u = knobs.r if method.strategy else 0.0, u.to(f)
-        parts.append(sample(g, f, u, image, knobs.steps, knobs.gamma, r, generator, knobs.eta))
-    return Samples(
-        torch.cat([p.h_0 for p in parts]).unflatten(0, (-1, n)).cpu(),
-        torch.cat([p.R for p in parts], dim=1).unflatten(1, (-1, n)).cpu(),
-        torch.cat([p.active for p in parts], dim=1).unflatten(1, (-1, n)).cpu(),
-        torch.cat([p.diverged for p in parts]).unflatten(0, (-1, n)).cpu(),
-    )
+        samples = sample(g, f, u, image, knobs.steps, knobs.gamma, r, generator, knobs.eta)
+        parts.append(samples.cpu())
+    return by_image(parts, n)
 
 
 @torch.no_grad()

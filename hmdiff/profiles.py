@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from hmdiff import command
 from hmdiff.files import write_file
 from hmdiff.params import overlay, parse, read_yaml
 
@@ -107,17 +108,9 @@ def link(folder: Path, at: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: NAME FOLDER; the exit code is 1 after an error, told in one line."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 2:
-        print("usage: python -m hmdiff.profiles NAME FOLDER", file=sys.stderr)
-        return 2
-    try:
-        copy(given[0], Path(given[1]))
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    """Command line: NAME FOLDER; exit codes as of `command.run`."""
+    usage = "python -m hmdiff.profiles NAME FOLDER"
+    return command.run(usage, lambda name, to: copy(name, Path(to)), arguments)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from . import command
 from .bundle import SUBJECTS, gather, half
 from .checkpoint import load_weights, save_weights
 from .files import replace_folder, write_file
@@ -97,17 +98,9 @@ def provenance(run: Path, params: dict, remark: str) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: RUN FOLDER REMARK; the exit code is 1 after an error, told in one line."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 3:
-        print("usage: python -m hmdiff.release RUN FOLDER REMARK", file=sys.stderr)
-        return 2
-    try:
-        release(Path(given[0]), Path(given[1]), given[2])
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    """Command line: RUN FOLDER REMARK; exit codes as of `command.run`."""
+    usage = "python -m hmdiff.release RUN FOLDER REMARK"
+    return command.run(usage, lambda run, out, why: release(Path(run), Path(out), why), arguments)
 
 
 if __name__ == "__main__":

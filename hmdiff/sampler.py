@@ -85,6 +85,10 @@ class Samples:
     active: Tensor
     diverged: Tensor
 
+    def cpu(self) -> "Samples":
+        """The same in main memory."""
+        return Samples(*(trace.cpu() for trace in vars(self).values()))
+
 
 def sample(
     g: Callable[..., Tensor],

@@ -5,26 +5,26 @@ accelerate launch --multi_gpu --num_processes 2 tests/spread.py CROPS OUT ONE
 
 import sys
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+import made_up
 import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
+from made_up import V_FULL, J, V
 from test_pretrain import SETTINGS
 
 from hmdiff import closed_form, evaluate, linear, params, processes, train
 from hmdiff.checkpoint import save_weights
-from hmdiff.coarse import CoarseMesh
 from hmdiff.cropsets import CropSet, read_crops
 from hmdiff.device import best_device
-from hmdiff.pose import PoseDistribution
 from hmdiff.pretrain import Run, extract_features, load_phi, train_phi
 from hmdiff.splits import Split
 
-V, V_FULL, J, n = 12, 30, 21, 18
+n = 18
 PHI = SETTINGS.model_copy(update={"batch": 5, "lr": 0.001})  # 5: uneven shares
 VARIANTS = ("image", "baseline_a")
 STEPS, KILLED = 6, 4
@@ -37,28 +37,10 @@ def settings() -> params.Params:
     return params.parse(params.overlay(params.read_yaml("params.yaml"), small), "test")
 
 
-def made_up() -> tuple[Split, CoarseMesh]:
-    """A split of n samples and a mesh."""
-    generator = torch.Generator().manual_seed(0)
-    full = torch.randn(n, V_FULL, 3, generator=generator)
-    E = torch.rand(n, 2, J, 56, 56, generator=generator)
-    E = E / E.sum((3, 4), keepdim=True)
-    heat = torch.nn.functional.avg_pool2d(E.flatten(1, 2), 4) * 16
-    U = PoseDistribution(E[:, 0], E[:, 1], cube=4.0)
-    index = pd.DataFrame({"image": [f"{i}.jpg" for i in range(n)], "person": 0})
-    index = index.assign(dataset="made up", split="val")
-    f_I = torch.randn(n, 128, 49, generator=generator)
-    f = torch.softmax(torch.randn(J, V, generator=generator), dim=1)
-    faces = torch.tensor([[i, i + 1, i + 2] for i in range(V - 2)])
-    others = dict.fromkeys((field.name for field in fields(CoarseMesh)), torch.zeros(0))
-    mesh = CoarseMesh(**others | {"f": f, "faces": faces})
-    return Split(index, f_I, heat, U.mean(), full[:, :V], U, full / 10, scale_m=0.1), mesh
-
-
 def fit(variant: str, out: Path, resume: Path, dies_at: int = 99) -> int:
     """Train a variant, saving at every step, up to the step before which a kill would end it;
     returns how many steps were taken."""
-    split, mesh = made_up()
+    split, mesh = made_up.split(n), made_up.mesh()
     loss_of, taken = train.loss_of, []
 
     def lives(*args):
@@ -90,7 +72,7 @@ def gradients(data: CropSet, out: Path) -> None:
 
 def measure(checkpoints: Path, out: Path) -> None:
     """Per-image errors of many batches, and of one, which leaves a process without any."""
-    split, mesh = made_up()
+    split, mesh = made_up.split(n), made_up.mesh()
     maps = linear.fit_upsampler(split.mesh.numpy() / split.scale_m, [np.arange(V)])
     lift = linear.fit_lift(split.u_mean.numpy(), split.h_0.numpy())
     regressor = torch.full((J, V_FULL), 1 / V_FULL)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
+import made_up
 import pytest
 import torch
 import yaml
@@ -26,9 +26,7 @@ from tiny import ROOT
 
 from hmdiff import body, capture, params, profiles, takes
 from hmdiff import train as training
-from hmdiff.coarse import CoarseMesh
 from hmdiff.mend import mend
-from hmdiff.splits import Split
 
 SEED = 20231002
 STEPS, EVERY = 100, 10  # of the small training, and steps from one save to the next
@@ -74,19 +72,9 @@ def train_small(folder: Path) -> None:
     training.Resume.due = lambda self: next(calls) % EVERY == 0
     values = params.read_yaml(ROOT / "params.yaml")
     values["g"] |= {"steps": {"body": STEPS, "hand": STEPS}, "batch": 4}
-    generator = torch.Generator().manual_seed(1)
-    f_I, heat, u_mean, h_0 = (
-        torch.randn(shape, generator=generator)
-        for shape in ((16, 128, 49), (16, 42, 14, 14), (16, 21, 3), (16, 12, 3))
-    )
-    index = pd.DataFrame({"image": [f"{i}.jpg" for i in range(16)], "dataset": "freihand"})
-    split = Split(index, f_I, heat, u_mean, h_0, None, None, 0.1)
-    none, faces = torch.zeros(0), torch.tensor([[i, i + 1, i + 2] for i in range(10)])
-    f = torch.full((21, 12), 1 / 12)
-    mesh = CoarseMesh(none, none, none, none, none, none, faces, none, none, f)
     settings = params.parse(values, "test")
     resume, out = folder / "resume.pt", folder / "out"
-    training.train("image", "hand", 0, split, mesh, settings, out, resume)
+    training.train("image", "hand", 0, made_up.split(16), made_up.mesh(), settings, out, resume)
 
 
 def shoot_small(folder: Path) -> None:

@@ -1,24 +1,24 @@
 """Training and evaluation of g on a tiny made-up split: progress, resumption, determinism."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up import V_FULL, J, V
 
 from hmdiff import evaluate, linear
 from hmdiff import params as hmdiff_params
 from hmdiff import train as train_module
 from hmdiff.checkpoint import load_weights
-from hmdiff.coarse import CoarseMesh
 from hmdiff.diffusion import diffuse
-from hmdiff.pose import PoseDistribution
-from hmdiff.splits import Split, load_split
+from hmdiff.splits import load_split
 from hmdiff.train import READINGS, VARIANTS, build, loss_of, phases_of, rows_of_step, train
 
-V, V_FULL, J, n = 12, 30, 21, 16
+n = 16
 
 
 @pytest.fixture
@@ -41,25 +41,12 @@ def params():
 
 @pytest.fixture
 def split():
-    generator = torch.Generator().manual_seed(0)
-    full = torch.randn(n, V_FULL, 3, generator=generator)
-    E = torch.rand(n, 2, J, 56, 56, generator=generator)
-    E = E / E.sum((3, 4), keepdim=True)
-    heat = torch.nn.functional.avg_pool2d(E.flatten(1, 2), 4) * 16
-    U = PoseDistribution(E[:, 0], E[:, 1], cube=4.0)
-    index = pd.DataFrame(
-        {"image": [f"{i}.jpg" for i in range(n)], "dataset": "made up", "split": "val", "person": 0}
-    )
-    f_I = torch.randn(n, 128, 49, generator=generator)
-    return Split(index, f_I, heat, U.mean(), full[:, :V], U, full / 10, scale_m=0.1)
+    return made_up.split(n)
 
 
 @pytest.fixture
 def mesh():
-    f = torch.softmax(torch.randn(J, V, generator=torch.Generator().manual_seed(1)), dim=1)
-    faces = torch.tensor([[i, i + 1, i + 2] for i in range(V - 2)])
-    others = dict.fromkeys((field.name for field in fields(CoarseMesh)), torch.zeros(0))
-    return CoarseMesh(**others | {"f": f, "faces": faces})
+    return made_up.mesh()
 
 
 @pytest.fixture
