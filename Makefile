@@ -19,10 +19,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 repro: $(READY)
 ifeq ($(PROFILE),default)
-	python -m hmdiff.mend && dvc repro
+	python -m hmdiff.pipeline.mend && dvc repro
 else
-	python -m hmdiff.profiles $(PROFILE) $(RUN)
-	cd $(RUN) && python -m hmdiff.mend && dvc repro
+	python -m hmdiff.pipeline.profiles $(PROFILE) $(RUN)
+	cd $(RUN) && python -m hmdiff.pipeline.mend && dvc repro
 endif
 
 smoke:
@@ -58,10 +58,10 @@ lab: $(READY)
 
 # Their outputs are kept in them; each gets a page in reports/walkthrough/ besides.
 walkthroughs: $(READY)
-	python -m hmdiff.lessons
+	python -m hmdiff.pipeline.lessons
 
 bench: $(READY)
-	python -m hmdiff.bench
+	python -m hmdiff.pipeline.bench
 
 $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \

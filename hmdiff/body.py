@@ -1,6 +1,6 @@
 """The parametric body and hand: SMPL or MANO data, posed by the smplx layers.
 
-A model file is an npz in SMPL's (MANO's) schema, as `hmdiff.anny_bake` makes them, or an official
+A model file is an npz in SMPL's (MANO's) schema, as `studio.anny_bake` makes them, or an official
 pickle: SMPL_NEUTRAL.pkl, basicmodel_*_lbs_10_207_0_v1.*.pkl, MANO_RIGHT.pkl. The pose is one
 axis-angle vector a joint, zero at the T-pose (flat hand); MANO's mean pose and its pose components
 are not used. Of the body all 24 joints are used; of the hand 21 keypoints: MANO's 16 joints and 5
@@ -21,16 +21,13 @@ from smplx.utils import Struct
 from smplx.vertex_ids import vertex_ids
 from torch import Tensor, nn
 
-from hmdiff.anny_bake import bake_open_body, bake_open_hand
-from hmdiff.clothing import PARTS, label_parts
-from hmdiff.safe_pickle import Unknown, load_npz, load_plain
+from .clothing import PARTS, label_parts
+from .safe_pickle import Unknown, load_npz, load_plain
 
 __all__ = [
     "JOINT_NAMES",
     "PARTS",
     "BodyModel",
-    "bake_open_body",
-    "bake_open_hand",
     "load",
     "load_regressor",
 ]

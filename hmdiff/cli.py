@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .recovery import Answer
+    from .recovery.api import Answer
 
 RECOVER = """\
 examples:
@@ -121,7 +121,7 @@ def recover(given: argparse.Namespace) -> int:
     """Every picture and box in turn; one that fails is told, and the others go on."""
     from tqdm import tqdm
 
-    from . import bundle, delivery, pictures, recovery
+    from .recovery import api, bundle, delivery, pictures
 
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"{given.out}: not a folder; give another with -o")
@@ -143,7 +143,7 @@ def recover(given: argparse.Namespace) -> int:
             for number, asked in enumerate(boxes, 1):
                 out = given.out / folder_name(path, number if len(boxes) > 1 else None, taken)
                 try:
-                    answer = recovery.answer(picture, asked, system, given.samples, given.seed)
+                    answer = api.answer(picture, asked, system, given.samples, given.seed)
                     delivery.deliver(answer, shown(path.name), asked is not None, out)
                     say(
                         f"{shown(path)}: {'' if asked else assumed(answer)}see {out / 'index.html'}"
@@ -156,8 +156,9 @@ def recover(given: argparse.Namespace) -> int:
 
 def render(given: argparse.Namespace) -> int:
     """A mesh as a picture, in its colours if it has some."""
-    from . import delivery, surfaces, viewer
+    from . import viewer
     from .files import write_file
+    from .recovery import delivery, surfaces
 
     surface, out = surfaces.read(given.mesh), given.out or given.mesh.with_suffix(".png")
     surfaces.checked(out, (".png",))
@@ -169,7 +170,7 @@ def render(given: argparse.Namespace) -> int:
 
 def export(given: argparse.Namespace) -> int:
     """A mesh in another format or unit."""
-    from . import surfaces
+    from .recovery import surfaces
 
     surfaces.write(given.out, surfaces.read(given.mesh), given.unit)
     return 0
@@ -177,7 +178,7 @@ def export(given: argparse.Namespace) -> int:
 
 def doctor(given: argparse.Namespace) -> int:
     """What a profile has and lacks; the exit code is 1 where it cannot run."""
-    from .doctor import doctor as examine
+    from .pipeline.doctor import doctor as examine
 
     return examine(given.profile, given.rehearse)
 

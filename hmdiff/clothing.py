@@ -9,8 +9,8 @@ import numpy as np
 import trimesh
 from scipy import sparse
 
-from hmdiff import rigging
-from hmdiff.rigging import Array
+from . import rigging
+from .rigging import Array
 
 PARTS = ("skin", "hair", "shirt", "trousers", "shoes", "forearm", "shin", "eyes", "lips")
 

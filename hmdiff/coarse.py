@@ -17,10 +17,10 @@ import torch
 import trimesh
 from torch import Tensor
 
-from hmdiff.body import BodyModel
-from hmdiff.decimation import decimate
-from hmdiff.files import new_file
-from hmdiff.safe_pickle import load_npz
+from .body import BodyModel
+from .decimation import decimate
+from .files import new_file
+from .safe_pickle import load_npz
 
 # Vertices of the middle and the coarse level.
 LEVELS = {"body": (1723, 431), "hand": (389, 195)}

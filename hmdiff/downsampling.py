@@ -18,9 +18,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from hmdiff.body import BodyModel
-from hmdiff.coarse import LEVELS, CoarseMesh, edges_of, fit_f, random_meshes, sparse_tensor
-from hmdiff.safe_pickle import load_npz
+from .body import BodyModel
+from .coarse import LEVELS, CoarseMesh, edges_of, fit_f, random_meshes, sparse_tensor
+from .safe_pickle import load_npz
 
 TOLERANCE = 1e-6  # of D @ U = I
 MISFIT = 0.1  # how far the upsampled template may lie from the true one, by the latter's extent

@@ -176,6 +176,25 @@ def fit_view(vertices: np.ndarray, px: int = 256, turn_deg: float = 0.0) -> View
     return View(1.12 * max(reach, (high[1] - low[1]) / 2), px, turn_deg, centre)
 
 
+def overlay(
+    image: np.ndarray,
+    vertices_m: np.ndarray,
+    faces: np.ndarray,
+    K: np.ndarray,
+    colour=CLAY,
+    samples: int = 2,
+) -> np.ndarray:
+    """A mesh (V x 3, m, in the camera: translation added) over its image (H x W x 3, uint8);
+    `samples` as in `shade`."""
+    drawn = shade(vertices_m, faces, K, image.shape[:2], colour, samples)
+    return over(drawn, image, opacity=0.92)
+
+
+def side_view(vertices: np.ndarray, faces: np.ndarray, px: int = 256, colour=CLAY) -> np.ndarray:
+    """The mesh (V x 3, camera axes) as seen from the side: px x px x 3, uint8."""
+    return fit_view(vertices, px, turn_deg=90).draw(vertices, faces, colour)
+
+
 def mesh3d(
     vertices: np.ndarray,
     faces: np.ndarray,

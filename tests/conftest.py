@@ -16,9 +16,10 @@ import pytest
 import tiny
 from hypothesis import settings
 
-from hmdiff import anny_bake, anny_source, body, clothing, coarse, decimation, rigging
+from hmdiff import body, clothing, coarse, decimation, rigging
 from hmdiff.files import new_file
-from hmdiff.release import release
+from hmdiff.pipeline.release import release
+from hmdiff.studio import anny_bake, anny_source
 
 # Inputs of a kind in `make soak`: with some 40 kinds over 100,000, though slow ones get fewer.
 SOAK = int(os.environ.get("HMDIFF_EXAMPLES", 3500))

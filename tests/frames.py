@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-from hmdiff import tables
+from hmdiff.report import tables
 
 
 def errors_frame(

@@ -8,8 +8,9 @@ import test_downsampling
 import torch
 import yaml
 
-from hmdiff import body, capture, params
+from hmdiff import body, params
 from hmdiff.hrnet import HRNet
+from hmdiff.studio import capture
 
 ROOT = Path(__file__).parents[1]
 COUNTS = {

@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from test_train import V_FULL, V, bench, mesh, params, split  # noqa: F401  (fixtures)
 
-from hmdiff import animation, evaluate, sampler
+from hmdiff import evaluate, sampler
 from hmdiff.diffusion import timesteps
+from hmdiff.report import animation
 
 
 def knobs_of(params, steps=6):  # noqa: F811

@@ -6,8 +6,9 @@ import subprocess
 import pytest
 import torch
 
-from hmdiff import bench, params
-from hmdiff.bench import Number
+from hmdiff import params
+from hmdiff.pipeline import bench
+from hmdiff.pipeline.bench import Number
 
 SMALL = {
     "phi": {"width": 8, "context_channels": 128, "deconv_channels": 8, "input_px": 64, "batch": 2},

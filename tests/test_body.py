@@ -8,7 +8,8 @@ import trimesh
 from scipy.spatial.transform import Rotation
 from smplx.utils import Struct
 
-from hmdiff import anny_bake, body, hand_poses, poses
+from hmdiff import body
+from hmdiff.studio import anny_bake, hand_poses, poses
 
 SUBJECTS = ("body", "hand")
 POSES = 500

@@ -10,8 +10,9 @@ import skimage.data
 import torch
 from tiny import IMAGES, SEED, STEPS
 
-from hmdiff import bundle, closed_form, evaluate, linear, photo, pretrain, splits
+from hmdiff import closed_form, evaluate, linear, pretrain, splits
 from hmdiff.checkpoint import load_weights, save_weights
+from hmdiff.recovery import bundle, photo
 
 
 @pytest.mark.parametrize("subject", ["body", "hand"])
@@ -68,7 +69,7 @@ def refused(folder) -> str:
 
 
 def test_a_folder_without_a_release_names_the_remedy(tmp_path):
-    assert "python -m hmdiff.release" in refused(tmp_path / "nowhere")
+    assert "python -m hmdiff.pipeline.release" in refused(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

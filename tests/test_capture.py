@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from skimage.draw import polygon
 
-from hmdiff import capture, raycast, studio, takes
-from hmdiff.capture import capture_set, contact_sheet
 from hmdiff.datasets import read
-from hmdiff.wardrobe import figure
+from hmdiff.studio import capture, photograph, raycast, takes
+from hmdiff.studio.capture import capture_set, contact_sheet
+from hmdiff.studio.wardrobe import figure
 
 COUNTS = {
     "threedpw": {"train": 11, "validation": 3, "test": 6},
@@ -281,7 +281,7 @@ def test_the_picture_shows_the_person_where_the_annotation_says(models, monkeypa
     another program fills its triangles: the same place to a tenth of a pixel, the same area to 3%.
     """
     model, px, alone, final = models[dataset], 96, [], []
-    render, expose = raycast.render, studio.expose
+    render, expose = raycast.render, photograph.expose
 
     def render_spy(person, things, *rest):
         picture = render(person, things, *rest)
@@ -293,7 +293,7 @@ def test_the_picture_shows_the_person_where_the_annotation_says(models, monkeypa
         return expose(picture, *rest)
 
     monkeypatch.setattr(raycast, "render", render_spy)
-    monkeypatch.setattr(studio, "expose", expose_spy)
+    monkeypatch.setattr(photograph, "expose", expose_spy)
     some, worn = takes.plan(dataset, COUNTS[dataset])[:5], figure(model)
     shots = [shot for take in some for shot in capture.shoot(take, model, worn, SEED, px)]
     checked = 0

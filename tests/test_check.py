@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny import ROOT
 
-from hmdiff import check
+from hmdiff.pipeline import check
 
 
 @pytest.fixture

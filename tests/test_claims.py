@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from hmdiff import claims, params
+from hmdiff import params
 from hmdiff.metrics import METRICS
+from hmdiff.report import claims
 from hmdiff.stats import Interval
 
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")

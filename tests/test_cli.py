@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hmdiff import cli, delivery
+from hmdiff import cli
+from hmdiff.recovery import delivery
 
 ROOT = Path(__file__).parents[1]
 

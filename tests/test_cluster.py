@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hmdiff import cluster
+from hmdiff.pipeline import cluster
 
 ROOT = Path(__file__).parents[1]
 

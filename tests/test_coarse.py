@@ -7,7 +7,8 @@ import torch
 import trimesh
 from scipy import sparse
 
-from hmdiff import coarse, hand_poses, poses
+from hmdiff import coarse
+from hmdiff.studio import hand_poses, poses
 
 # Vertices: full, middle, coarse. Euler number of each level: a sphere's, a disc's.
 COUNTS = {"body": (6890, 1723, 431), "hand": (778, 389, 195)}

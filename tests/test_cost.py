@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hmdiff import cost, params, profiles
+from hmdiff import params
+from hmdiff.pipeline import cost, profiles
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +20,7 @@ def licensed():
 
 def test_the_page_shows_what_the_command_prints(licensed):
     page = (ROOT / "docs/cost.md").read_text()
-    shown = page.split("<!-- python -m hmdiff.cost -->\n")[1].split("\n<!-- end -->")[0]
+    shown = page.split("<!-- python -m hmdiff.pipeline.cost -->\n")[1].split("\n<!-- end -->")[0]
     assert shown == f"{cost.table(*licensed)}\n\n{cost.summary(*licensed)}"
 
 

@@ -16,13 +16,13 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from hmdiff import layouts
 from hmdiff.body import BodyModel
 from hmdiff.datasets import freihand, read
 from hmdiff.datasets.human36m import H36M_LIMBS, SMPL_LIMBS
 from hmdiff.datasets.sample import image_size
 from hmdiff.pinhole import project
-from hmdiff.takes import Take
+from hmdiff.studio import layouts
+from hmdiff.studio.takes import Take
 
 PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
 PX = 224

@@ -10,7 +10,8 @@ import skimage.data
 import trimesh
 from PIL import Image
 
-from hmdiff import bundle, delivery, gallery, page, recovery
+from hmdiff import viewer
+from hmdiff.recovery import api, bundle, delivery, page
 from hmdiff.viewer import dress
 
 BOX = (20, 0, 400, 512)
@@ -20,7 +21,7 @@ NAME = '<script>alert("x")</script> & co.jpg'
 @pytest.fixture(scope="module", params=["body", "hand"])
 def answer(request, weights):
     system = bundle.load(weights, request.param)
-    return recovery.answer(skimage.data.astronaut(), BOX, system, samples=3, seed=5)
+    return api.answer(skimage.data.astronaut(), BOX, system, samples=3, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_an_overlay_in_strips_is_the_overlay_in_one(answer, monkeypatch):
     found, model = answer.found, answer.model
     placed = found.vertices_m + found.translation
     colour = dress(model.parts.numpy())
-    expected = gallery.overlay(answer.picture, placed, model.faces.numpy(), found.K, colour)
+    expected = viewer.overlay(answer.picture, placed, model.faces.numpy(), found.K, colour)
     assert (whole == expected).all()
     monkeypatch.setattr(delivery, "PIXELS_AT_ONCE", 512 * 100)
     strips = delivery.overlay(answer).astype(int)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from mix_writers import people_in_camera, write_tsv
 
-from hmdiff import cli, doctor, evaluate, sources
+from hmdiff import cli, evaluate
 from hmdiff.params import Extra, Params
+from hmdiff.pipeline import doctor, sources
 
 
 @pytest.fixture(scope="module")

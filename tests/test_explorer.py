@@ -23,15 +23,16 @@ from markupsafe import Markup
 from PIL import Image
 from tiny import SEED
 
-from hmdiff import body, explorer, params, report, stats
+from hmdiff import body, params, stats
 from hmdiff.evaluate import load_bench
-from hmdiff.explorer_page import NUMBERS, STYLE
-from hmdiff.figures import swept
 from hmdiff.metrics import METRICS, PROTOCOLS
 from hmdiff.pose import PoseDistribution
+from hmdiff.report import explorer, front_page
+from hmdiff.report.explorer_page import NUMBERS, STYLE
+from hmdiff.report.figures import swept
+from hmdiff.report.tables import PLUS, SUBJECTS
 from hmdiff.splits import Split, load_split
 from hmdiff.strata import KINDS
-from hmdiff.tables import PLUS, SUBJECTS
 from hmdiff.viewer import View
 
 N, S = 10, 16  # images of a set, bins of a heatmap
@@ -362,7 +363,7 @@ def test_texts_have_the_contrast_of_level_aa(ground):
 
 def test_the_front_page_links_the_explorer_once(page):
     (page.parent / "claims.md").write_text("# Claims\n")
-    text = report.write_index(page.parent).read_text()
+    text = front_page.write_index(page.parent).read_text()
     assert text.count('href="explorer.html"') == 1
     (page.parent / "claims.md").unlink()
 

@@ -11,10 +11,11 @@ import trimesh
 from frames import errors_frame
 from PIL import Image
 
-from hmdiff import figures, params, report
-from hmdiff.canvas import LIMIT_BYTES
+from hmdiff import params, viewer
 from hmdiff.metrics import METRICS
-from hmdiff.photo import Recovery, assumed_camera
+from hmdiff.recovery.photo import Recovery, assumed_camera
+from hmdiff.report import figures, front_page, gallery
+from hmdiff.report.canvas import LIMIT_BYTES
 from hmdiff.viewer import dress
 
 PARAMS = params.load(Path(__file__).parents[1] / "params.yaml")
@@ -153,7 +154,7 @@ def test_calibration_reads_its_finding_off_the_curves(tmp_path):
 def test_the_overlay_changes_the_image_only_under_the_mesh():
     image = noise(120, 160)
     found, faces = recovery(image)
-    laid = figures.overlay(image, found.vertices_m + found.translation, faces, found.K)
+    laid = viewer.overlay(image, found.vertices_m + found.translation, faces, found.K)
     changed = (laid != image).any(-1)
     rows, columns = np.nonzero(changed)
     radius = found.K[0, 0] * 0.3 / np.sqrt(4 - 0.09)
@@ -165,7 +166,7 @@ def test_the_overlay_changes_the_image_only_under_the_mesh():
 def test_a_side_view_shows_depth():
     vertices, faces = ball()
     flat, thick = (
-        (figures.side_view(vertices * [1, 1, depth], faces, 64) != 244).any(-1).sum()
+        (viewer.side_view(vertices * [1, 1, depth], faces, 64) != 244).any(-1).sum()
         for depth in (0.05, 1.0)
     )
     assert flat < 0.2 * thick
@@ -173,7 +174,7 @@ def test_a_side_view_shows_depth():
 
 def test_figures_are_light_and_the_same_twice_even_of_noise(tmp_path):
     found, faces = recovery(noise(224, 224))
-    row = figures.Row(
+    row = gallery.Row(
         image=noise(224, 224),
         vertices_m=found.vertices_m,
         faces=faces,
@@ -184,7 +185,7 @@ def test_figures_are_light_and_the_same_twice_even_of_noise(tmp_path):
         label="body",
     )
     paths = [tmp_path / name for name in ("a.png", "b.png")]
-    findings = {figures.figure2([row] * 2, PARAMS, path) for path in paths}
+    findings = {gallery.figure2([row] * 2, PARAMS, path) for path in paths}
     assert findings == {
         "From easy to hard, Ours misses the vertices by 80 to 80 mm (synthetic test images)"
     }
@@ -196,7 +197,7 @@ def test_figures_are_light_and_the_same_twice_even_of_noise(tmp_path):
 def test_the_photo_figure_says_that_it_is_out_of_domain(tmp_path):
     image = noise(200, 150)
     found, _ = recovery(image)
-    finding = figures.photo_figure(image, found, Ball(), PARAMS, tmp_path / "photo.png")
+    finding = gallery.photo_figure(image, found, Ball(), PARAMS, tmp_path / "photo.png")
     assert finding.startswith("Out of domain (trained on synthetic images): 3 hypotheses")
     assert f"{np.median(found.spread_mm):.0f} mm in the median" in finding
     assert (tmp_path / "photo.png").stat().st_size <= LIMIT_BYTES
@@ -239,7 +240,7 @@ def reports(sweeps, tmp_path) -> Path:
 
 
 def test_every_relative_link_of_the_index_leads_to_a_file(reports):
-    page = Page(report.write_index(reports).read_text())
+    page = Page(front_page.write_index(reports).read_text())
     files = [link for link in page.links if not link.startswith("#")]
     assert {"tables/table2.csv", "notebooks/train-body-0.html", "claims.md"} <= set(files)
     assert all((reports / file).is_file() for file in files)
@@ -250,17 +251,17 @@ def test_every_relative_link_of_the_index_leads_to_a_file(reports):
 
 
 def test_the_index_escapes_text_keeps_the_order_and_is_the_same_twice(reports):
-    text = report.write_index(reports).read_text()
+    text = front_page.write_index(reports).read_text()
     assert "a &lt;b&gt; &amp; c" in text
     assert "&lt;script&gt;" in text
     assert text.index("Table 2") < text.index("Table 10")
-    assert report.write_index(reports).read_text() == text
+    assert front_page.write_index(reports).read_text() == text
 
 
 def test_an_empty_folder_and_a_damaged_figure_are_one_clear_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tables, figures or notebooks"):
-        report.write_index(tmp_path)
+        front_page.write_index(tmp_path)
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "a.png").write_bytes(b"no png")
     with pytest.raises(ValueError, match=r"a\.png: damaged figure"):
-        report.write_index(tmp_path)
+        front_page.write_index(tmp_path)

@@ -34,7 +34,6 @@ from test_downsampling import write as write_downsampling
 
 from hmdiff import (
     body,
-    bundle,
     checkpoint,
     cli,
     coarse,
@@ -43,16 +42,14 @@ from hmdiff import (
     hrnet,
     imagenet,
     params,
-    photo,
-    pictures,
     safe_pickle,
     stats,
     stored,
-    surfaces,
-)  # fmt: skip
+)
 from hmdiff.datasets import index, read
 from hmdiff.datasets.json_stream import elements
 from hmdiff.datasets.sample import image_size
+from hmdiff.recovery import bundle, photo, pictures, surfaces  # fmt: skip
 
 FEW = 12  # inputs of a kind; in `make soak` conftest.SOAK
 LONGEST = 1500  # characters of a message

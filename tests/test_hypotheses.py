@@ -11,10 +11,11 @@ import test_train
 import torch
 from PIL import Image
 
-from hmdiff import closed_form, evaluate, hypotheses, hypotheses_table, uncertainty_figures
+from hmdiff import closed_form, evaluate, hypotheses
 from hmdiff import params as hmdiff_params
-from hmdiff.canvas import LIMIT_BYTES
 from hmdiff.metrics import HAND21
+from hmdiff.report import hypotheses_table, uncertainty_figures
+from hmdiff.report.canvas import LIMIT_BYTES
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = hmdiff_params.load(ROOT / "params.yaml").model_copy(

@@ -8,9 +8,9 @@ import pytest
 from mix_writers import people_in_camera, write_pose2mesh, write_spin, write_tsv
 from test_datasets import toy_model, write_human36m, write_threedpw
 
-from hmdiff import bench
 from hmdiff.datasets import FILTERS, read, tsv
 from hmdiff.datasets.index import SCHEMA, Source, build_index, samples
+from hmdiff.pipeline import bench
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,11 @@ import yaml
 from conftest import baked
 from tiny import ROOT
 
-from hmdiff import body, capture, params, profiles, takes
+from hmdiff import body, params
 from hmdiff import train as training
-from hmdiff.mend import mend
+from hmdiff.pipeline import profiles
+from hmdiff.pipeline.mend import mend
+from hmdiff.studio import capture, takes
 
 SEED = 20231002
 STEPS, EVERY = 100, 10  # of the small training, and steps from one save to the next

@@ -12,9 +12,9 @@ import test_hypotheses
 import test_tables
 from matplotlib.text import Text
 
-from hmdiff import breakdowns, claims, figures, gallery, hypotheses_table, tables
-from hmdiff import uncertainty_figures as uncertain
-from hmdiff.labels import LABELS, NAMES, labels
+from hmdiff.report import breakdowns, claims, figures, gallery, hypotheses_table, tables
+from hmdiff.report import uncertainty_figures as uncertain
+from hmdiff.report.labels import LABELS, NAMES, labels
 from hmdiff.strata import KINDS
 
 sweeps = test_figures.sweeps
@@ -133,7 +133,7 @@ def test_figures_say_what_they_show(source, sweeps, drawn, tmp_path):
     uncertain.uncertainty(bins, covered, summary, "body", params, out)
     image = test_figures.noise(64, 64)
     found, faces = test_figures.recovery(image)
-    row = figures.Row(image, found.vertices_m, faces, np.full((len(found.vertices_m), 3), 0.5),
+    row = gallery.Row(image, found.vertices_m, faces, np.full((len(found.vertices_m), 3), 0.5),
                       found.K, found.translation, 80.0, "body")  # fmt: skip
     gallery.figure2([row], params, out)
     gallery.photo_figure(image, found, test_figures.Ball(), params, out)

@@ -11,7 +11,7 @@ import pytest
 from browser import browser, program
 from nbformat import v4
 
-from hmdiff import lessons
+from hmdiff.pipeline import lessons
 
 PROSE = """# Of $f$ and <b>more</b>
 

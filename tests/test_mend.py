@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny import ROOT
 
-from hmdiff.mend import mend
+from hmdiff.pipeline.mend import mend
 
 
 @pytest.fixture

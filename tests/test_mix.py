@@ -34,12 +34,12 @@ from test_datasets import (
     write_freihand,
 )
 
-from hmdiff import layouts
 from hmdiff.crops import crop_affine, read_image
 from hmdiff.datasets import FILTERS, LAYOUTS, read
 from hmdiff.datasets.bodies import SMPL_OF_H36M, square_around
 from hmdiff.metrics import H36M14
-from hmdiff.takes import Take
+from hmdiff.studio import layouts
+from hmdiff.studio.takes import Take
 
 SPIN_NAMES = {
     "human36m": "h36m_train.npz",

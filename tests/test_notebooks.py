@@ -9,7 +9,8 @@ import pytest
 from nbformat import v4
 from nbstripout import strip_output
 
-from hmdiff import lessons, notebook, root
+from hmdiff import root
+from hmdiff.pipeline import lessons, notebook
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = sorted((ROOT / "notebooks/pipeline").glob("*.ipynb"))
@@ -43,7 +44,7 @@ def test_a_walkthrough_is_kept_as_one_execution_from_top_to_bottom_left_it(path)
     book = read(path)
     nbformat.validate(book)
     code = [cell for cell in book.cells if cell.cell_type == "code"]
-    again = f"{path.name}: python -m hmdiff.lessons {path.stem}"
+    again = f"{path.name}: python -m hmdiff.pipeline.lessons {path.stem}"
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), again
     assert not [cell.source for cell in code if shows(cell.source) and not cell.outputs], again
     assert lessons.flaws(book) == []

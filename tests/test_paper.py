@@ -2,7 +2,7 @@
 
 import pytest
 
-from hmdiff import paper
+from hmdiff.report import paper
 
 # All numbers of each table, added up by a script that read them out of the paper's own text.
 SUMS = {1: 2577.8, 2: 124.235, 3: 690.1, 4: 1417.0, 5: 1065.3, 6: 142.5}

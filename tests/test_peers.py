@@ -6,7 +6,7 @@ import pytest
 import torch
 from smplx.lbs import batch_rodrigues
 
-from hmdiff import closed_form, tables
+from hmdiff import closed_form
 from hmdiff import params as hmdiff_params
 from hmdiff.checkpoint import load_weights
 from hmdiff.coarse import random_meshes
@@ -23,6 +23,7 @@ from hmdiff.peers import (
     rotations,
     train_peer,
 )
+from hmdiff.report import tables
 from hmdiff.splits import Split
 from hmdiff.train import loss_of, predict
 

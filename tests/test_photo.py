@@ -9,12 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hmdiff import crops, evaluate, params, photo
+from hmdiff import crops, evaluate, params
 from hmdiff.denoiser import Denoiser, VertexTransformer
 from hmdiff.diffusion import make_alpha
 from hmdiff.linear import Upsampler
 from hmdiff.pinhole import project
 from hmdiff.pretrain import Phi
+from hmdiff.recovery import photo
 
 PARAMS = params.load()
 J, V, V_FULL, SCALE_M = 5, 12, 30, 0.35

@@ -8,7 +8,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from hmdiff import pictures
+from hmdiff.recovery import pictures
 
 ASTRONAUT = skimage.data.astronaut()[:64, :96]
 GREY = np.asarray(Image.fromarray(ASTRONAUT).convert("L"))

@@ -8,7 +8,9 @@ import nbformat
 import pytest
 import yaml
 
-from hmdiff import paper, params, profiles
+from hmdiff import params
+from hmdiff.pipeline import profiles
+from hmdiff.report import paper
 
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -19,7 +21,6 @@ APART = {"hmdiff.root", "hmdiff.params"}
 # Imports that no stage but `models` follows: (importer, imported). Baking and building are its job,
 # and to the others their results are files.
 CUT = {
-    ("hmdiff.body", "hmdiff.anny_bake"),
     ("hmdiff.coarse", "hmdiff.body"),
     ("hmdiff.coarse", "hmdiff.decimation"),
 }
@@ -82,7 +83,7 @@ def body(stage: dict) -> dict:
 def notebook_of(stage: dict) -> Path | None:
     """The notebook that a stage runs, or None."""
     words = body(stage)["cmd"].split()
-    return ROOT / words[3] if words[2] == "hmdiff.notebook" else None
+    return ROOT / words[3] if words[2] == "hmdiff.pipeline.notebook" else None
 
 
 def code_of(stage: dict) -> str:
@@ -104,7 +105,9 @@ def test_a_stage_depends_on_exactly_the_code_it_runs(name):
 
 
 def test_a_new_figure_style_trains_and_evaluates_nothing():
-    drawing = {name for name, stage in STAGES.items() if "hmdiff/figures.py" in body(stage)["deps"]}
+    drawing = {
+        name for name, stage in STAGES.items() if "hmdiff/report/figures.py" in body(stage)["deps"]
+    }
     assert drawing <= {"photo", "figures", "explorer"}
 
 

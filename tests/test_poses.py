@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
-from hmdiff import capsules, hand_poses, poses
+from hmdiff.studio import capsules, hand_poses, poses
 
 # A symmetric T-pose skeleton in SMPL's order, metres.
 BODY = np.array([

@@ -145,7 +145,7 @@ def test_a_stage_is_run_by_the_launcher_and_reported_once(tmp_path):
     cells = [v4.new_code_cell("seed = 0"), v4.new_code_cell(NOTEBOOK)]
     cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(v4.new_notebook(cells=cells), tmp_path / "evaluate.ipynb")
-    command = [sys.executable, "-m", "hmdiff.notebook", tmp_path / "evaluate.ipynb"]
+    command = [sys.executable, "-m", "hmdiff.pipeline.notebook", tmp_path / "evaluate.ipynb"]
     command += ["-p", "seed", "7", "--to", tmp_path / "pages"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HMDIFF_LAUNCH": shlex.join(LAUNCH)}
     environment |= {"RANKS": str(tmp_path / "ranks")}

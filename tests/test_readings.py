@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from test_train import bench, mesh, params, split  # noqa: F401  (fixtures)
 
-from hmdiff import breakdowns, evaluate, readings
+from hmdiff import evaluate, readings
 from hmdiff import params as hmdiff_params
+from hmdiff.report import breakdowns
 from hmdiff.train import build
 
 

@@ -8,8 +8,8 @@ import pytest
 import skimage.data
 
 import hmdiff
-from hmdiff import bundle, recovery
 from hmdiff.body import JOINT_NAMES
+from hmdiff.recovery import api, bundle
 
 BOX = (104, 70, 250, 420)
 
@@ -68,8 +68,8 @@ def test_a_seed_means_the_same_answer_and_another_seed_another(weights):
 def test_without_a_box_the_whole_picture_is_taken(weights):
     system = bundle.load(weights, "hand")
     picture = skimage.data.astronaut()
-    whole = recovery.answer(picture, None, system, 2)
-    asked = recovery.answer(picture, (0, 0, 512, 512), system, 2)
+    whole = api.answer(picture, None, system, 2)
+    asked = api.answer(picture, (0, 0, 512, 512), system, 2)
     assert whole.found.box == (0, 0, 512, 512)
     assert (whole.found.hypotheses_m == asked.found.hypotheses_m).all()
 

@@ -6,8 +6,9 @@ import shutil
 import pytest
 import torch
 
-from hmdiff import bundle, release
 from hmdiff.checkpoint import load_weights
+from hmdiff.pipeline import release
+from hmdiff.recovery import bundle
 
 
 @pytest.fixture

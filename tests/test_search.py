@@ -10,8 +10,9 @@ import pytest
 import torch
 from test_train import bench, mesh, params, split  # noqa: F401  (fixtures)
 
-from hmdiff import breakdowns, evaluate, search
+from hmdiff import evaluate, search
 from hmdiff import params as hmdiff_params
+from hmdiff.report import breakdowns
 from hmdiff.train import train
 
 STEPS = 5

@@ -10,8 +10,9 @@ import pytest
 import test_downsampling
 import torch
 
-from hmdiff import body, coarse, notebook, params, sources
+from hmdiff import body, coarse, params
 from hmdiff.datasets import DATASETS
+from hmdiff.pipeline import notebook, sources
 
 ROOT = Path(__file__).parents[1]
 RAW = params.load(ROOT / "params.yaml").model_copy(update={"source": "raw"})

@@ -6,8 +6,8 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hmdiff import surfaces
-from hmdiff.surfaces import Surface
+from hmdiff.recovery import surfaces
+from hmdiff.recovery.surfaces import Surface
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hmdiff import breakdowns, paper, params, tables, typeset
+from hmdiff import params
 from hmdiff.metrics import METRICS
+from hmdiff.report import breakdowns, paper, tables, typeset
 from hmdiff.stats import Interval
 
 SYSTEMS = (

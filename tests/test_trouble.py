@@ -12,10 +12,13 @@ import torch
 from papermill.exceptions import PapermillExecutionError
 from test_notebooks import book_of, write  # noqa: F401  (write is a fixture)
 
-from hmdiff import capture, checkpoint, notebook, params, profiles, stored, surfaces
+from hmdiff import checkpoint, params, stored
 from hmdiff.cropsets import read_crops
 from hmdiff.files import write_file
+from hmdiff.pipeline import notebook, profiles
+from hmdiff.recovery import surfaces
 from hmdiff.splits import load_split
+from hmdiff.studio import capture
 
 FULL = Path("/dev/full")  # whatever is written there finds no space
 

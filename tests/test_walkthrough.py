@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hmdiff.walkthrough import need, strip
+from hmdiff.pipeline.walkthrough import need, strip
 
 
 def test_what_is_there_is_enough_and_the_first_that_is_missing_is_named(tmp_path):

@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 import yaml
 
-from hmdiff import body, coarse, linear, params, release
+from hmdiff import body, coarse, linear, params
 from hmdiff.checkpoint import save_weights
 from hmdiff.closed_form import NAME
+from hmdiff.pipeline import release
 from hmdiff.pretrain import Phi
 from hmdiff.train import VARIANTS, build
 

@@ -1,0 +1,1 @@
+"""From a picture to a mesh with its uncertainty: `hmdiff recover`, `render` and `export`."""

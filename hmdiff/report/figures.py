@@ -1,0 +1,289 @@
+"""The study's figures: here the curves of training and sampling, in `gallery` the pictures.
+
+Every function writes one PNG and returns its finding, a sentence computed from the data, which is
+also the figure's title.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+
+from ..params import Params
+from ..stats import Interval, by_image, resample
+from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
+from .labels import labels
+from .paper import TABLES
+from .tables import PEERS, PLUS
+
+KNOBS = {
+    "gamma": r"guidance weight $\gamma$", "r": "activation threshold $r$",
+    "N": "samples $N$ of U", "k_start": "start step $k$", "steps": "reverse steps",
+}  # fmt: skip
+BOOTSTRAP, LEVEL = 1000, 0.95
+# What Ours is set against, after the rows of the paper's Tables 3 to 5.
+OTHERS = (
+    *(row.method for table in TABLES[2:5] for row in table.rows if row.method != "Ours"),
+    *("Linear lift of mean(U)", "Lift + Baseline A", PLUS, *PEERS),
+)
+
+
+def loss_curves(histories: Mapping[str, Sequence[pd.DataFrame]], out: Path) -> str:
+    """Training losses of g and of the baselines, each with all of its seeds.
+
+    Args:
+        histories: for each variant its histories (columns step, loss), as `train.train` returns.
+    """
+    ends = {n: np.mean([ending(h) for h in runs]) for n, runs in histories.items()}
+    starts = {n: np.mean([h["loss"].iloc[0] for h in runs]) for n, runs in histories.items()}
+    name = max(ends, key=lambda n: starts[n] / ends[n])
+    with rc_context(STYLE):
+        made, axes = figure(1, 1, 7, 4.2)
+        for i, (label, runs) in enumerate(histories.items()):
+            for j, history in enumerate(runs):
+                axes[0, 0].plot(
+                    history["step"], history["loss"], label=label if j == 0 else None,
+                    color=OKABE_ITO[i % 7], linestyle=LINES[i % 4], alpha=0.9,
+                )  # fmt: skip
+        axes[0, 0].set(
+            xlabel="optimiser step", yscale="log",
+ylabel=r"training loss $L_{total}$, normalised units",
+        )  # fmt: skip
+        axes[0, 0].legend(title=r"baselines have no $L_{Diff}$", fontsize=9)
+        still = {n: np.mean([slope(h) for h in runs]) for n, runs in histories.items()}
+        falling = [n for n, share in still.items() if share > 0.02]
+        state = f"{', '.join(falling)} still falling" if falling else "all have levelled off"
+        finding = (
+            f"Training loss falls most for {name}, {starts[name] / ends[name]:.1f} times, "
+            f"to {ends[name]:.3g}; over the last fifth of the steps, {state}"
+        )
+        return save(made, finding, out)
+
+
+def ending(history: pd.DataFrame, share: float = 0.1) -> float:
+    """Mean loss over the last `share` of a history."""
+    return float(history["loss"].iloc[-max(1, int(share * len(history))) :].mean())
+
+
+def slope(history: pd.DataFrame) -> float:
+    """By what share the loss fell from the last fifth's first half to its second half."""
+    tail = history["loss"].iloc[-max(2, len(history) // 5) :].to_numpy()
+    first, second = np.array_split(tail, 2)
+    return float(1 - second.mean() / first.mean())
+
+
+def swept(sweeps: pd.DataFrame, method: str, knob: str, metric: str) -> dict[float, Interval]:
+    """Mean and interval over images at each value of a knob; seeds are averaged per image."""
+    rows = sweeps[(sweeps["method"] == method) & (sweeps["knob"] == knob)]
+    wide = rows.astype({metric: "float64"}).groupby(["image", "value"])[metric].mean().unstack()
+    drawn = resample(wide, BOOTSTRAP, LEVEL)
+    return {value: drawn.interval(value) for value in wide}
+
+
+def diverged(sweeps: pd.DataFrame, method: str, knob: str) -> dict[float, float]:
+    """Share of chains that diverged at each value of a knob."""
+    rows = sweeps[(sweeps["method"] == method) & (sweeps["knob"] == knob)]
+    return rows.groupby("value")["diverged"].mean().to_dict()
+
+
+def methods_of(sweeps: pd.DataFrame, knob: str) -> list[str]:
+    """The methods that were swept over a knob, in order of appearance; ValueError if none was."""
+    methods = list(dict.fromkeys(sweeps.loc[sweeps["knob"] == knob, "method"]))
+    if not methods:
+        raise ValueError(f"sweeps: no method was swept over {knob!r}; run the sweeps again")
+    return methods
+
+
+def error_against_steps(
+    sweeps: pd.DataFrame, params: Params, out: Path, metric: str = "MPVE"
+) -> str:
+    """Error against the number of reverse steps, for each method, on validation images."""
+    return error_against_knob(sweeps, "steps", params, out, metric)
+
+
+def error_against_knob(
+    sweeps: pd.DataFrame, knob: str, params: Params, out: Path, metric: str = "MPVE"
+) -> str:
+    """Error against a knob of the sampler with 95% bootstrap bands over validation images.
+
+    Values stand at even distances, for a grid may hold 0 and powers at once. A setting that
+    diverged on any chain is marked by a cross and does not count as the best.
+    """
+    methods = methods_of(sweeps, knob)
+    values = sorted(sweeps.loc[sweeps["knob"] == knob, "value"].unique())
+    best: dict[str, tuple[float, float]] = {}  # method: (error, value)
+    lost: dict[str, list[float]] = {}
+    with rc_context(STYLE):
+        made, axes = figure(1, 1, 7, 4.2)
+        ax = axes[0, 0]
+        for i, method in enumerate(methods):
+            found, share = swept(sweeps, method, knob, metric), diverged(sweeps, method, knob)
+            sound = {v: x.mean for v, x in found.items() if share[v] == 0 and np.isfinite(x.mean)}
+            lost[method] = [v for v in found if v not in sound]
+            if sound:
+                value = min(sound, key=sound.get)
+                best[method] = (sound[value], value)
+            draw_band(ax, values, {v: found[v] for v in sound}, method, i)
+            crosses = [values.index(v) for v in lost[method]]
+            high = [0.97 - 0.05 * i] * len(crosses)
+            ax.plot(
+                crosses, high, "x", color=OKABE_ITO[i % 7], markersize=9, markeredgewidth=2,
+                transform=ax.get_xaxis_transform(), clip_on=False,
+            )  # fmt: skip
+        ax.set_xticks(range(len(values)), [f"{v:g}" for v in values])
+        crossed = ", × diverged" if any(lost.values()) else ""
+        ax.set(
+            xlabel=f"{KNOBS.get(knob, knob)} (values tried, evenly spaced{crossed})",
+            ylabel=f"{metric}, mm (validation, {labels(params).origin})",
+        )
+        ax.legend(loc="best", fontsize=9)
+        return save(made, knob_finding(sweeps, knob, metric, best, lost), out)
+
+
+def draw_band(ax: Axes, values: list, found: dict[float, Interval], label: str, i: int) -> None:
+    """One method's means and band, in the i-th colour, marker and line."""
+    x = [values.index(v) for v in found]
+    colour = OKABE_ITO[i % 7]
+    means = [c.mean for c in found.values()]
+    ax.plot(x, means, LINES[i % 4], marker=MARKERS[i % 7], color=colour, label=label)
+    low, high = [c.low for c in found.values()], [c.high for c in found.values()]
+    ax.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def knob_finding(
+    sweeps: pd.DataFrame,
+    knob: str,
+    metric: str,
+    best: dict[str, tuple[float, float]],
+    lost: dict[str, list[float]],
+) -> str:
+    """Which setting is best and by how much, and which ones diverged."""
+    subject = " and ".join(sorted(sweeps["subject"].unique()))
+    if not best:
+        return f"{subject}: every {knob} tried diverged"
+    name = min(best, key=best.get)
+    error, value = best[name]
+    text = f"{subject}: {name} is best at {knob} = {value:g}, with {error:.0f} mm {metric}"
+    others = sorted((e, n, v) for n, (e, v) in best.items() if n != name)
+    if others:
+        text += f"; next is {others[0][1]} with {others[0][0]:.0f} mm at {others[0][2]:g}"
+    else:
+        rows = sweeps[(sweeps["method"] == name) & (sweeps["knob"] == knob)]
+        means = rows.groupby("value")[metric].mean().drop(lost[name])
+        text += f"; the worst of the others gives {means.max():.0f} mm at {means.idxmax():g}"
+    gone = [f"{n} at {', '.join(f'{v:g}' for v in vs)}" for n, vs in lost.items() if vs]
+    return text + (f"; diverged: {'; '.join(gone)}" if gone else "")
+
+
+def relative_gap(
+    R: np.ndarray, active: np.ndarray, out: Path, ks: Sequence[int] | None = None, r: float = 0.05
+) -> str:
+    """R_k over the reverse process, and the share of chains whose guidance is on.
+
+    Args:
+        R: relative gaps (steps x ...), NaN where it was not measured.
+        active: whether the gradient was applied (steps x ...).
+        ks: the step of each row; without it rows are numbered from 1.
+        r: the threshold that switches a chain off.
+    """
+    R, active = (np.asarray(a, np.float64).reshape(len(a), -1) for a in (R, active))
+    measured = np.isfinite(R)
+    rows = np.flatnonzero(measured.any(axis=1))
+    middle = np.array([np.nanpercentile(R[i], (10, 50, 90)) for i in rows])
+    x = np.arange(len(R))
+    labels = [str(k) for k in (ks if ks is not None else x + 1)]
+    with rc_context(STYLE):
+        made, axes = figure(1, 2, 7, 5.2)
+        top, bottom = axes[:, 0]
+        top.plot(rows, middle[:, 1], "-o", color=OKABE_ITO[0], label="median")
+        top.fill_between(
+            rows, middle[:, 0], middle[:, 2], color=OKABE_ITO[0], alpha=0.2, linewidth=0,
+            label="10th to 90th percentile",
+        )  # fmt: skip
+        top.axhline(r, color=OKABE_ITO[1], linestyle="--", label=f"threshold r = {r:g}")
+        top.set(yscale="log", ylabel=r"$R_k = D_k / D_K$")
+        top.legend(fontsize=9)
+        share = 100 * active.mean(axis=1)
+        bottom.bar(x, share, color=OKABE_ITO[5], width=0.8)
+        bottom.set(ylabel="chains guided, %", ylim=(0, 100), xlabel="step $k$, from noise to mesh")
+        for ax in (top, bottom):
+            every = max(1, len(x) // 12)
+            ax.set_xticks(x[::every], labels[::every])
+            ax.set_xlim(-0.6, len(x) - 0.4)
+        off = int(np.argmax(share <= 50)) if (share <= 50).any() else None
+        when = f"half are switched off by k = {labels[off]}" if off is not None else "most stay on"
+        finding = (
+            f"The relative gap falls to a median of {middle[-1, 1]:.2g}; "
+            f"{when}, and {share[-1]:.0f}% of chains are guided to the end"
+        )
+        return save(made, finding, out)
+
+
+def calibration(covered: pd.DataFrame, out: Path) -> str:
+    """Is U calibrated? The share of joints in their region of each nominal probability.
+
+    Args:
+        covered: the shares that `calibration.coverage` gives, a column for each data set; the index
+            holds the nominal probabilities.
+    """
+    with rc_context(STYLE):
+        made, axes = figure(1, 1, 5.2, 4.8)
+        axes[0, 0].plot([0, 1], [0, 1], "--", color="0.6", label="calibrated")
+        for i, (name, shares) in enumerate(covered.items()):
+            axes[0, 0].plot(shares, label=name, color=OKABE_ITO[i], linestyle=LINES[i])
+        axes[0, 0].set(xlabel="probability of U's smallest region", ylabel="joints inside it")
+        axes[0, 0].set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes[0, 0].legend()
+        mean = covered.mean(axis=1)
+        half, most = (np.interp(p, mean.index, mean) for p in (0.5, 0.9))
+        finding = (
+            f"U's 50% regions hold {half:.0%} of the true joints, its 90% regions {most:.0%} "
+            "(test images, which neither phi nor g has seen)"
+        )
+        return save(made, finding, out)
+
+
+def differences(
+    errors: pd.DataFrame,
+    params: Params,
+    out: Path,
+    metric: str = "MPVE",
+    others: Sequence[str] = OTHERS,
+) -> str:
+    """How much better Ours is than every other system: paired differences with 95% intervals.
+
+    Args:
+        errors: per-image errors of a subject's test sets, all systems and seeds.
+        others: the systems to compare with, where they were evaluated.
+    """
+    found = {
+        dataset: resample(by_image(rows, metric), BOOTSTRAP, LEVEL)
+        for dataset, rows in errors.groupby("dataset", sort=False)
+    }
+    some, words = next(iter(found.values())).wide, labels(params)
+    names = [name for name in others if name in some and some[name].notna().all()]
+    cells = {d: {n: found[d].difference(n, "Ours") for n in names} for d in found}
+    with rc_context(STYLE):
+        made, axes = figure(1, 1, 7, 1.6 + 0.34 * len(names))
+        ax = axes[0, 0]
+        for i, (dataset, row) in enumerate(cells.items()):
+            x, low, high = np.array([(c.mean, c.low, c.high) for c in row.values()]).T
+            y = np.arange(len(names)) + 0.22 * (i - (len(cells) - 1) / 2)
+            ax.errorbar(
+                x, y, xerr=[x - low, high - x], fmt=MARKERS[i], color=OKABE_ITO[i],
+                label=words.sets[dataset], markersize=5, capsize=2,
+            )  # fmt: skip
+        ax.axvline(0, color="0.5", linewidth=1)
+        ax.set_yticks(range(len(names)), names)
+        ax.invert_yaxis()
+        where = f"mm (test, {words.origin}); right: Ours is better"
+        ax.set(xlabel=f"{metric} minus that of Ours, {where}")
+        ax.legend(fontsize=9)
+        better = [n for n in names if all(row[n].low > 0 for row in cells.values())]
+        worse = [n for n in names if any(row[n].high < 0 for row in cells.values())]
+        finding = f"Ours is surely better than {len(better)} of {len(names)} systems on every set"
+        finding += f"; on some set {', '.join(worse)} beats it" if worse else ""
+        return save(made, finding, out)

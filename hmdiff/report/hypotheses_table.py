@@ -1,0 +1,93 @@
+"""The table of hypotheses: MPJPE against their number, for each test set.
+
+It shows what more hypotheses buy, and keeps apart what a system can give (their centre, one of
+them) from what takes the truth to pick (the best of them).
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from .. import stats
+from ..metrics import protocol_of
+from ..params import Params
+from . import typeset
+from .labels import labels
+from .tables import SUBJECTS, present
+from .typeset import Group, Section, Sheet
+
+# The kinds of `hypotheses.by_number`, as every report names them.
+KINDS = {"mean": "mean of M", "single": "single", "oracle": "best of M (oracle)"}
+
+
+def columns_of(errors: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Images x (method, kind, M) of a frame of `hypotheses.by_number` with a column `method`."""
+    return errors.pivot(
+        index=["dataset", "image", "person"], columns=["method", "kind", "M"], values=metric
+    ).astype("float64")
+
+
+def hypotheses_table(dataset: str, errors: pd.DataFrame, params: Params) -> Sheet:
+    """MPJPE of one set's images by method, kind and number of hypotheses."""
+    rows = errors[errors["dataset"] == dataset]
+    found = stats.resample(columns_of(rows, "MPJPE"), params.stats.bootstrap, params.stats.level)
+    methods, sizes = list(dict.fromkeys(rows["method"])), sorted(rows["M"].unique())
+    words = labels(params)
+
+    def line(method: str, kind: str) -> tuple:
+        cells = tuple(found.interval((method, kind, M)) for M in sizes)
+        return f"{method}, {KINDS[kind]}", cells
+
+    def gain(method: str) -> tuple:
+        pairs = (((method, "single", M), (method, "mean", M)) for M in sizes)
+        return f"{method}, single - mean of M", tuple(found.difference(*pair) for pair in pairs)
+
+    return Sheet(
+        stem=f"hypotheses_{dataset}",
+        title=f"MPJPE by number of hypotheses ({words.sets[dataset]}, *{words.origin}*)",
+        groups=(
+            Group(f"*{words.origin}* MPJPE", tuple(f"M = {M}" for M in sizes), (1,) * len(sizes)),
+        ),
+        sections=(
+            Section(tuple(line(m, kind) for m in methods for kind in ("mean", "single"))),
+            Section(
+                tuple(line(m, "oracle") for m in methods),
+                "Oracle: takes the truth to pick the best, a bound and no prediction",
+            ),
+            Section(
+                tuple(map(gain, methods)), "Paired differences; positive where the centre is better"
+            ),
+        ),
+        notes=notes(dataset, rows, params),
+        facts={
+            "profile": params.profile,
+            "seeds": str(params.seeds[0]),
+            "protocol": protocol_of(SUBJECTS[dataset], params.source).name,
+        },
+    )
+
+
+def notes(dataset: str, rows: pd.DataFrame, params: Params) -> tuple[str, ...]:
+    """What the table is, over which images, and which chains diverged."""
+    images, words = len(rows[["image", "person"]].drop_duplicates()), labels(params)
+    lost = rows[rows["M"] == rows["M"].max()].groupby("method", sort=False)["diverged"].mean()
+    named = ", ".join(f"{method} {share:.1%}" for method, share in lost.items() if share > 0)
+    return (
+        f"mm, *{words.origin}*: profile `{params.profile}`, {images} evenly spaced test images of "
+        f"the {words.sets[dataset]} set, seed {params.seeds[0]}; in brackets the "
+        f"{params.stats.level:.0%} interval, bootstrap over images ({params.stats.bootstrap} "
+        "resamples). The knobs are those that were tuned with the sampler's own number of "
+        "hypotheses.",
+        "M: the first M hypotheses of an image. Mean of M: the error of their centre, the paper's "
+        "prediction. Single: the mean error of one of them.",
+        "Best of M (oracle): the least error among them. It falls with M for any hypotheses, even "
+        "for noise, so that it says what their spread reaches and not what a system attains.",
+        f"Protocol {protocol_of(SUBJECTS[dataset], params.source).describe()}.",
+        *([f"Diverged chains, stopped by the sampler: {named}."] if named else []),
+    )
+
+
+def write_hypotheses(errors: pd.DataFrame, params: Params, out: str | Path) -> list[Sheet]:
+    """Write hypotheses_{dataset} for each set in the frame, in three forms."""
+    sheets = [hypotheses_table(dataset, errors, params) for dataset in present(errors)]
+    return typeset.write_sheets(sheets, out)
