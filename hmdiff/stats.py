@@ -16,6 +16,7 @@ import pandas as pd
 
 from .metrics import METRICS
 from .params import Stats
+from .stored import read_table
 
 KEYS = ["dataset", "image", "method", "seed"]
 COLUMNS = ("image", "dataset", "subject", "method", "seed", "steps", "hypotheses", *METRICS)
@@ -42,8 +43,8 @@ def read_errors(paths: Iterable[str | Path]) -> pd.DataFrame:
     """Join parquet files of per-image errors; a system in several files is kept once.
 
     Raises:
-        ValueError: a file is damaged or lacks a column, or two files disagree on a system; one
-            line that names them and the remedy.
+        FileNotFoundError, ValueError: a file is missing, damaged or lacks a column, or two files
+            disagree on a system; one line that names them and the remedy.
     """
     frames = [read_one(Path(path)) for path in sorted(map(str, paths))]
     if not frames:
@@ -61,17 +62,11 @@ def read_errors(paths: Iterable[str | Path]) -> pd.DataFrame:
 
 
 def read_one(path: Path) -> pd.DataFrame:
-    """One parquet file with `COLUMNS`; ValueError names the file.
+    """One parquet file with `COLUMNS`; errors as in `stored.read_table`.
 
     The second person of an image becomes the image "<image>#1", and so on.
     """
-    try:
-        frame = pd.read_parquet(path)
-    except Exception as error:  # pyarrow raises many kinds on damaged files
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{path}: not a readable parquet file ({reason:.100}); run again"
-        ) from None
+    frame = read_table(path)
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise ValueError(f"{path}: lacks the columns {missing}; delete it and evaluate again")
