@@ -28,7 +28,6 @@ from hmdiff.evaluate import load_bench
 from hmdiff.metrics import METRICS, PROTOCOLS
 from hmdiff.pose import PoseDistribution
 from hmdiff.report import explorer, front_page
-from hmdiff.report.explorer_page import NUMBERS, STYLE
 from hmdiff.report.figures import swept
 from hmdiff.report.tables import PLUS, SUBJECTS
 from hmdiff.splits import Split, load_split
@@ -357,7 +356,7 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("ground", ["#ffffff", "#fdf3ec", "#eef4fb", "#f3f5f6"])
 def test_texts_have_the_contrast_of_level_aa(ground):
     for name in ("ink", "soft", "link"):
-        colour = re.search(rf"--{name}: (#\w{{6}})", STYLE)[1]
+        colour = re.search(rf"--{name}: (#\w{{6}})", explorer.asset("style.css"))[1]
         assert (luminance(ground) + 0.05) / (luminance(colour) + 0.05) >= 4.5
 
 
@@ -383,7 +382,7 @@ def tab(page):
 
 @pytest.fixture(scope="module")
 def js(page, request):
-    """Evaluates an expression over NUMBERS and the page's `data`, in node or in the browser."""
+    """Evaluates an expression over numbers.js and the page's `data`, in node or in the browser."""
     node = shutil.which("node")
     if not node and not program():
         pytest.skip("neither node nor a Chromium here")
@@ -391,7 +390,8 @@ def js(page, request):
         return request.getfixturevalue("tab").run
     data = page.with_suffix(".json")
     data.write_text(json.dumps(explorer.read(page)))
-    head = f"{NUMBERS}\nconst data = JSON.parse(require('fs').readFileSync('{data}'));\n"
+    head = explorer.asset("numbers.js")
+    head += f"const data = JSON.parse(require('fs').readFileSync('{data}'));\n"
 
     def run(code: str):
         text = f"{head}process.stdout.write(JSON.stringify({code}));"

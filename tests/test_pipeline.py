@@ -18,6 +18,8 @@ PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 
 # Modules that no result depends on: DVC tracks the values of params.yaml itself.
 APART = {"hmdiff.root", "hmdiff.params"}
+# Folders that a stage depends on as a whole.
+WHOLE = ("hmdiff/datasets", "hmdiff/report/explorer")
 # Imports that no stage but `models` follows: (importer, imported). Baking and building are its job,
 # and to the others their results are files.
 CUT = {
@@ -71,8 +73,11 @@ def reached(code: str, cut: set[tuple[str, str]]) -> set[str]:
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
         found = imported(ast.parse(path.read_text()), package)
         todo |= {other for other in found if (name, other) not in cut}
-    files = {path_of(name).relative_to(ROOT).as_posix() for name in seen}
-    return {"hmdiff/datasets" if file.startswith("hmdiff/datasets/") else file for file in files}
+    files = {path_of(name).relative_to(ROOT) for name in seen}
+    return {
+        next((folder for folder in WHOLE if folder in map(str, file.parents)), str(file))
+        for file in files
+    }
 
 
 def body(stage: dict) -> dict:

@@ -2,8 +2,10 @@
 
 Here is what the page knows: per-image errors as they stand in the parquet files, strata, the sweep
 over the number of steps, a small picture of every image, and for a fixed choice of images the
-meshes themselves. `explorer_page` is what a browser makes of it. The same data gives the same
-bytes.
+meshes themselves. What a browser makes of it lies beside this file: page.html, style.css,
+numbers.js, which decodes, filters and resamples and touches no page (its bootstrap makes the very
+draws of `stats.bootstrap_means`, so that an interval there is the report's), and views.js, which
+draws. A content security policy forbids every network request. The same data gives the same bytes.
 
 Notation: n images, V vertices of the coarse mesh, J joints, S bins of a heatmap.
 """
@@ -21,25 +23,24 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
-from ..body import JOINT_NAMES, BodyModel
-from ..crops import crop
-from ..evaluate import Bench, full_mesh_mm, lift
-from ..files import write_file
-from ..hypotheses import draw
-from ..metrics import METRICS, PROTOCOLS
-from ..params import Params
-from ..recovery.page import embedded
-from ..recovery.photo import fit_translation
-from ..splits import Split
-from ..strata import KINDS
-from ..viewer import dress, overlay
-from .canvas import OKABE_ITO
-from .explorer_page import NUMBERS, PAGE, STYLE, VIEWS
-from .figures import methods_of, swept
-from .front_page import html, in_order
-from .labels import labels
-from .paper import LABELS, LOWER
-from .tables import PLUS
+from ...body import JOINT_NAMES, BodyModel
+from ...crops import crop
+from ...evaluate import Bench, full_mesh_mm, lift
+from ...files import write_file
+from ...hypotheses import draw
+from ...metrics import METRICS, PROTOCOLS
+from ...params import Params
+from ...recovery.page import embedded
+from ...recovery.photo import fit_translation
+from ...splits import Split
+from ...strata import KINDS
+from ...viewer import dress, overlay
+from ..canvas import OKABE_ITO
+from ..figures import methods_of, swept
+from ..front_page import html, in_order
+from ..labels import labels
+from ..paper import LABELS, LOWER
+from ..tables import PLUS
 
 LIMIT_BYTES = 15_000_000
 IMAGES = 500  # of a set, evenly spaced if there are more: what a page can hold
@@ -320,6 +321,11 @@ def reported(reports: Path) -> list[tuple[str, Markup]]:
     return [(heading.lstrip("# "), html(text)) for heading, _, text in parts]
 
 
+def asset(name: str) -> str:
+    """The text of a file beside this one."""
+    return Path(__file__).with_name(name).read_text("utf-8")
+
+
 def write(data: dict, sheets: list[tuple[str, Markup]], out: Path) -> Path:
     """Write the page of `gather`'s data and of the `reported` sheets; returns its path.
 
@@ -329,10 +335,10 @@ def write(data: dict, sheets: list[tuple[str, Markup]], out: Path) -> Path:
     # No "<" in it, so that no text of the data can end the script element that holds it.
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = template.from_string(PAGE).render(
+    page = template.from_string(asset("page.html")).render(
         data=Markup(text),
-        style=Markup(STYLE),
-        script=Markup(NUMBERS + VIEWS),
+        style=Markup(asset("style.css")),
+        script=Markup(asset("numbers.js") + asset("views.js")),
         kinds=KINDS,
         sheets=sheets,
         **{name: data[name] for name in ("profile", "origin", "made")},
