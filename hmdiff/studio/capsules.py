@@ -6,6 +6,7 @@ instead of a collision of 13,776 triangles. Joints are in metres, J x 3; a pose 
 vectors in radians.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,3 +62,20 @@ def overlap(joints: np.ndarray, capsules: Capsules) -> float:
     i, j = capsules.pairs.T
     gap = segment_distance(start[i], end[i], start[j], end[j])
     return float(np.maximum(capsules.radius[i] + capsules.radius[j] - gap, 0).max())
+
+
+def draw_apart(
+    draw: Callable[[], np.ndarray], rest: np.ndarray, parents: np.ndarray, capsules: Capsules,
+    allowed_m: float, tries: int,
+) -> np.ndarray:  # fmt: skip
+    """The first pose of `draw` in which nothing overlaps by more than `allowed_m`; after `tries`,
+    the least bad."""
+    best, least = None, np.inf
+    for _ in range(tries):
+        rotvec = draw()
+        depth = overlap(pose_joints(rest, rotvec, parents), capsules)
+        if depth < least:
+            best, least = rotvec, depth
+        if least <= allowed_m:
+            break
+    return best

@@ -10,7 +10,7 @@ fingers: index, middle, little, ring, thumb.
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from .capsules import Capsules, overlap, pose_joints
+from .capsules import Capsules, draw_apart
 
 FINGERS = ("index", "middle", "little", "ring")
 PARENTS = np.array([-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14])
@@ -153,12 +153,8 @@ def draw_hand_pose(rng: np.random.Generator, rest: np.ndarray) -> np.ndarray:
     Draws again while fingers overlap by more than ALLOWED_M; after TRIES keeps the least bad.
     `rest`: 16 x 3 joints of the flat hand, metres.
     """
-    best, least = None, np.inf
-    for _ in range(TRIES):
-        rotvec = to_rotvec(draw_angles(rng), rest)
-        depth = overlap(pose_joints(rest, rotvec, PARENTS), CAPSULES)
-        if depth < least:
-            best, least = rotvec, depth
-        if least <= ALLOWED_M:
-            break
-    return best
+
+    def draw() -> np.ndarray:
+        return to_rotvec(draw_angles(rng), rest)
+
+    return draw_apart(draw, rest, PARENTS, CAPSULES, ALLOWED_M, TRIES)

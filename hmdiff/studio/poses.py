@@ -12,7 +12,7 @@ the rest pose is a T.
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from .capsules import Capsules, overlap, pose_joints
+from .capsules import Capsules, draw_apart
 
 # angle: (lowest, highest, standard deviation), degrees
 _TRUNK = {
@@ -257,12 +257,8 @@ def draw_body_pose(
     Draws again while limbs overlap by more than ALLOWED_M; after TRIES keeps the least bad.
     `rest`: 24 x 3 joints in the T-pose, metres.
     """
-    best, least = None, np.inf
-    for _ in range(TRIES):
-        rotvec = to_rotvec(draw_angles(rng, legs, arms))
-        depth = overlap(pose_joints(rest, rotvec, PARENTS), CAPSULES)
-        if depth < least:
-            best, least = rotvec, depth
-        if least <= ALLOWED_M:
-            break
-    return best
+
+    def draw() -> np.ndarray:
+        return to_rotvec(draw_angles(rng, legs, arms))
+
+    return draw_apart(draw, rest, PARENTS, CAPSULES, ALLOWED_M, TRIES)
