@@ -336,6 +336,7 @@ def train_peer(
     subject: str,
     seed: int,
     data: Split,
+    val: Split,
     mesh: CoarseMesh,
     body: BodyModel,
     params: Params,
@@ -346,4 +347,4 @@ def train_peer(
     torch.manual_seed(seed)
     model = build_peer(name, subject, params, mesh, body, data.h_0.mean(0), data.scale_m)
     more = {"lr": params.g.lr, "scale_m": data.scale_m}
-    return fit(model, name, subject, seed, data, mesh, params, out, resume, more)
+    return fit(model, name, subject, seed, data, val, mesh, params, out, resume, more)

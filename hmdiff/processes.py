@@ -116,6 +116,11 @@ def portion(mean: Tensor, n: int | Tensor) -> Tensor:
     return mean * (n / Total.apply(n).clamp(min=1))
 
 
+def whole(part: Tensor) -> Tensor:
+    """The mean whose portions the processes hold."""
+    return part if count() == 1 else Total.apply(part)
+
+
 def backward(loss: Tensor, net: nn.Module) -> Tensor:
     """Give the parameters the gradients of the loss's sum over the processes; returns that sum."""
     loss.backward()

@@ -92,7 +92,7 @@ def attempt(
         model = build(system, subject, params, len(mean), len(mesh.f), mean)
     try:
         with TemporaryDirectory() as scratch:
-            fit(model, system, subject, bench.seed, data, mesh, params, Path(scratch), resume)
+            fit(model, system, subject, bench.seed, data, val, mesh, params, Path(scratch), resume)
     except FloatingPointError:  # a setting that training does not survive is no candidate
         return math.inf
     bench.systems[system] = model.eval().requires_grad_(False)

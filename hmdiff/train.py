@@ -8,7 +8,9 @@ then over one alone, `g.finetune`.
 """
 
 import hashlib
+import math
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -133,6 +135,7 @@ def train(
     subject: str,
     seed: int,
     data: Split,
+    val: Split,
     mesh: CoarseMesh,
     params: Params,
     out: Path,
@@ -141,7 +144,7 @@ def train(
     """Train one variant with one seed; arguments, results and errors as of `fit`."""
     torch.manual_seed(seed)
     model = build(variant, subject, params, data.h_0.shape[1], mesh.f.shape[0], data.h_0.mean(0))
-    return fit(model, variant, subject, seed, data, mesh, params, out, resume)
+    return fit(model, variant, subject, seed, data, val, mesh, params, out, resume)
 
 
 def fit(
@@ -150,6 +153,7 @@ def fit(
     subject: str,
     seed: int,
     data: Split,
+    val: Split,
     mesh: CoarseMesh,
     params: Params,
     out: Path,
@@ -161,11 +165,13 @@ def fit(
     Args:
         model: untrained, its random start drawn from `seed`.
         data: the split that trains g.
+        val: validation images that show how far training has come; they change nothing.
         resume: scratch file, for going on after a kill with the same result.
         more: further metadata of the checkpoint.
 
     Returns:
-        the history: step, loss, and the learning rate, every 20 steps.
+        the history, a row every 20 steps: step, loss (their mean), val_loss (of the EMA, at some
+        twenty of the rows, NaN else) and the learning rate.
 
     Raises:
         FloatingPointError, ValueError: one line, if the loss stops being finite, `data` lacks a
@@ -176,18 +182,20 @@ def fit(
     plan = [phase for phase in phases_of(data, subject, g) for _ in range(phase.steps)]  # by step
     steps = len(plan)
     model.to(best_device())
-    ema = {name: p.detach().clone() for name, p in model.named_parameters()}
+    ema = deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=g.lr)
     schedule = cycle(optimizer, plan[0])
     generator = torch.Generator().manual_seed(seed)
+    val, look = val.evenly(params.search.images), 20 * max(1, steps // 400)
     key = {"variant": variant, "subject": subject, "seed": seed, "data": digest(data, mesh)}
+    key |= {"val": digest(val, mesh)}
     mesh = mesh.to(best_device())
     keeper = Resume(resume, key | params.model_dump(mode="json", include={"g", "diffusion"}))
     start, history, running = 0, [], 0.0
     if state := keeper.load():
         start, history, running = state["step"], state["history"], state["running"]
         model.load_state_dict(state["model"])
-        ema = {name: p.to(mesh.f.device) for name, p in state["ema"].items()}
+        ema.load_state_dict(state["ema"])
         schedule = cycle(optimizer, plan[start - 1])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
@@ -210,11 +218,13 @@ def fit(
         optimizer.step()
         # Short runs forget their random start: the decay grows into its value.
         decay = min(g.ema, (1 + step) / (10 + step))
-        for name, p in model.named_parameters():
-            ema[name].lerp_(p.detach(), 1 - decay)
+        for average, p in zip(ema.parameters(), model.parameters(), strict=True):
+            average.lerp_(p.detach(), 1 - decay)
         running += loss.item() / 20
         if (step + 1) % 20 == 0:
-            history.append([step + 1, running, schedule.get_last_lr()[0]])
+            seen = (step + 1) % look == 0
+            val_loss = held_out_loss(ema, val, mesh, params) if seen else math.nan
+            history.append([step + 1, running, val_loss, schedule.get_last_lr()[0]])
             bar.set_postfix(loss=f"{running:.4f}")
             running = 0.0
         schedule.step()
@@ -225,14 +235,14 @@ def fit(
                     "history": history,
                     "running": running,
                     "model": model.state_dict(),
-                    "ema": ema,
+                    "ema": ema.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "schedule": schedule.state_dict(),
                     "generator": generator.get_state(),
                 }
             )
-    frame = pd.DataFrame(history, columns=["step", "loss", "lr"])
-    model.load_state_dict(ema, strict=False)
+    frame = pd.DataFrame(history, columns=["step", "loss", "val_loss", "lr"])
+    model.load_state_dict(ema.state_dict())
     meta = {"variant": variant, "subject": subject, "seed": seed, "V": data.h_0.shape[1]}
     meta |= {"J": mesh.f.shape[0], "parameters": sum(p.numel() for p in model.parameters())}
     if processes.first():
@@ -241,6 +251,15 @@ def fit(
     keeper.clear()
     processes.wait()
     return frame
+
+
+def fall(history: pd.DataFrame, loss: str = "val_loss") -> float:
+    """By what share a loss fell from the last fifth's first half to its second half."""
+    tail = history.loc[history["step"] > 0.8 * history["step"].max(), loss].dropna().to_numpy()
+    if len(tail) < 2:
+        return math.nan
+    first, second = tail[: len(tail) // 2], tail[len(tail) // 2 :]
+    return float(1 - second.mean() / first.mean())
 
 
 def phases_of(data: Split, subject: str, g: settings.Denoiser) -> list[Phase]:
@@ -295,10 +314,30 @@ def loss_of(
     generator: torch.Generator,
     upto: Tensor | None = None,
 ) -> Tensor:
-    """L_total on a random batch (a system of one pass has no L_Diff); `upto` as of `Phase`. Of
-    several processes each draws the batch and gives what its share of it adds."""
-    B, K, device = params.g.batch, params.diffusion.K, mesh.f.device
-    rows = processes.mine(rows_of_step(len(data), B, generator, upto))
+    """L_total on a random batch, as of `loss_on`; `upto` as of `Phase`."""
+    rows = rows_of_step(len(data), params.g.batch, generator, upto)
+    return loss_on(model, data, rows, mesh, params, generator)
+
+
+@torch.no_grad()
+def held_out_loss(model: Denoiser | OnePass, val: Split, mesh: CoarseMesh, params: Params) -> float:
+    """L_total on a whole split, with the same steps k and noise whenever it is asked."""
+    rows, generator = torch.arange(len(val)), torch.Generator().manual_seed(0)
+    return processes.whole(loss_on(model, val, rows, mesh, params, generator)).item()
+
+
+def loss_on(
+    model: Denoiser | OnePass,
+    data: Split,
+    rows: Tensor,
+    mesh: CoarseMesh,
+    params: Params,
+    generator: torch.Generator,
+) -> Tensor:
+    """L_total on some samples, for a denoiser at random steps k (a system of one pass has no
+    L_Diff). Of several processes each draws for all of them and gives what its share adds."""
+    B, K, device = len(rows), params.diffusion.K, mesh.f.device
+    rows = processes.mine(rows)
     h_0, f_I, heat = (part[rows].to(device) for part in (data.h_0, data.f_I, data.heat))
     c = model.condition(f_I, heat)
     if not isinstance(model, Denoiser):

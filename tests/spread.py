@@ -54,7 +54,7 @@ def fit(variant: str, out: Path, resume: Path, dies_at: int = 99) -> int:
         mock.patch.object(train.Resume, "due", lambda self: True),
         suppress(KeyboardInterrupt),
     ):
-        train.train(variant, "hand", 0, split, mesh, settings(), out, resume)
+        train.train(variant, "hand", 0, split, split, mesh, settings(), out, resume)
     processes.wait()
     return len(taken)
 

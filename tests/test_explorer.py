@@ -71,7 +71,7 @@ def strata(errors) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def sweeps(errors) -> pd.DataFrame:
     some = errors[errors["method"].isin(["Ours", "Image Feature"])]
-    some = some.assign(knob="steps")
+    some = some.assign(knob="steps", diverged=0.0)
     grid = [some.assign(steps=s, value=float(s), MPVE=some["MPVE"] + s) for s in (1, 5)]
     return pd.concat([*grid, some.assign(knob="gamma", value=0.2)], ignore_index=True)
 

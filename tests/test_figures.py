@@ -93,12 +93,32 @@ def test_a_setting_that_diverged_is_never_the_best(sweeps, tmp_path):
     )
 
 
-def test_bands_are_the_normal_theory_interval_of_the_mean(sweeps):
-    found = figures.swept(sweeps, "Ours", "steps", "MPVE")
-    values = sweeps[(sweeps["method"] == "Ours") & (sweeps["value"] == 10)]["MPVE"].to_numpy()
+def test_bands_of_many_settings_are_those_of_errors_within_images(sweeps):
+    """However hard images are, the bands are those of what is left: here noise alike everywhere."""
+    rows = sweeps[sweeps["knob"] == "steps"].assign(value=lambda f: f["value"].astype(float))
+    hard = rows["image"].map({f"{i}.jpg": 40.0 * i for i in range(IMAGES)})
+    found = figures.swept(rows.assign(MPVE=rows["MPVE"] + hard), "Ours", "steps", "MPVE")
+    own = rows[(rows["method"] == "Ours") & (rows["value"] == 10)]["MPVE"].to_numpy()
+    half = 1.96 * 8 / np.sqrt(IMAGES)  # the noise of the fixture
+    assert found[10.0].mean == pytest.approx(own.mean() + 20 * (IMAGES - 1), abs=1e-3)
+    assert found[10.0].high - found[10.0].low == pytest.approx(2 * half, rel=0.2)
+
+
+def test_the_band_of_one_setting_is_the_normal_theory_interval_of_the_mean(sweeps):
+    rows = sweeps[(sweeps["method"] == "Ours") & (sweeps["value"] == 10)]
+    found, values = figures.swept(rows, "Ours", "steps", "MPVE"), rows["MPVE"].to_numpy()
     half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
     assert found[10.0].mean == pytest.approx(values.mean(), abs=1e-3)
     assert found[10.0].high - found[10.0].low == pytest.approx(2 * half, rel=0.15)
+
+
+def test_a_setting_that_diverged_widens_no_other_band(sweeps):
+    rows = sweeps[sweeps["knob"] == "steps"]
+    lost = rows[(rows["method"] == "Ours") & (rows["value"] == 5)]
+    wild = np.random.default_rng(1).normal(0, 1e4, len(lost))
+    lost = lost.assign(value=99.0, diverged=0.5, MPVE=wild)
+    both = figures.swept(pd.concat([rows, lost]), "Ours", "steps", "MPVE")
+    assert both[10.0] == figures.swept(rows, "Ours", "steps", "MPVE")[10.0]
 
 
 def test_an_unknown_knob_is_one_clear_line(sweeps, tmp_path):
@@ -117,15 +137,20 @@ def test_the_relative_gap_counts_chains_that_stay_on_and_ignores_what_is_not_mea
     assert "most stay on" in never
 
 
+def history(loss: np.ndarray) -> pd.DataFrame:
+    """As `train.fit` returns it: here training and validation alike, seen at every fifth row."""
+    step = 20 * np.arange(1, len(loss) + 1)
+    seen = np.where(step % 100 == 0, loss, np.nan)
+    return pd.DataFrame({"step": step, "loss": loss, "val_loss": seen, "lr": 0.001})
+
+
 def test_loss_curves_tell_what_still_falls(tmp_path):
-    step = np.arange(1, 101)
-    falling = pd.DataFrame({"step": step, "loss": 2.0 * 0.97**step})
-    flat = pd.DataFrame({"step": step, "loss": np.full(100, 0.5)})
+    falling, flat = history(2.0 * 0.97 ** np.arange(100)), history(np.full(100, 0.5))
     finding = figures.loss_curves({"image": [falling, falling], "both": [flat]}, tmp_path / "l.png")
-    assert "falls most for image" in finding
-    assert "image still falling" in finding
+    assert "validation loss of image still falls" in finding
+    assert finding.endswith(f"image {2 * 0.97**99:.3g}, both 0.5")
     settled = figures.loss_curves({"both": [flat]}, tmp_path / "l.png")
-    assert "all have levelled off" in settled
+    assert "levelled off everywhere" in settled
 
 
 def test_differences_say_whom_ours_beats_and_who_beats_it(tmp_path):

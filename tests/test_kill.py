@@ -75,8 +75,8 @@ def train_small(folder: Path) -> None:
     values = params.read_yaml(ROOT / "params.yaml")
     values["g"] |= {"steps": {"body": STEPS, "hand": STEPS}, "batch": 4}
     settings = params.parse(values, "test")
-    resume, out = folder / "resume.pt", folder / "out"
-    training.train("image", "hand", 0, made_up.split(16), made_up.mesh(), settings, out, resume)
+    split, out, resume = made_up.split(16), folder / "out", folder / "resume.pt"
+    training.train("image", "hand", 0, split, split, made_up.mesh(), settings, out, resume)
 
 
 def shoot_small(folder: Path) -> None:

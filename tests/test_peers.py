@@ -70,7 +70,7 @@ def trained(params, split, hand_coarse, open_hand, tmp_path):
 
     def run(name, folder, settings=params):
         out, resume = tmp_path / folder, tmp_path / "resume.pt"
-        train_peer(name, "hand", 0, split, hand_coarse, open_hand, settings, out, resume)
+        train_peer(name, "hand", 0, split, split, hand_coarse, open_hand, settings, out, resume)
         return out
 
     return run

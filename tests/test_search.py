@@ -56,7 +56,7 @@ def test_a_trial_is_what_a_training_with_these_values_would_be(tried, bench, spl
     values = hmdiff_params.with_g(bench.params, changes)
     assert (values.g.weights.e, values.g.weights.v) == (3.0, bench.params.g.weights.v)
     folder = tmp_path / "checkpoints" / "hand-baseline_a-0"
-    train("baseline_a", "hand", 0, split, bench.mesh, values, folder, tmp_path / "other")
+    train("baseline_a", "hand", 0, split, split, bench.mesh, values, folder, tmp_path / "other")
     del bench.systems["baseline_a"]
     errors = evaluate.evaluate_baseline(bench, "Baseline A", split)
     row = frame[(frame["system"] == "baseline_a") & (frame["setting"] == "lambda_e 3, lr 0.01")]
@@ -76,10 +76,10 @@ def test_a_peer_is_tried_like_the_rest(bench, split, tmp_path):  # noqa: F811
 def test_a_setting_that_training_does_not_survive_is_no_candidate(tried, monkeypatch):
     fit = search.fit
 
-    def fragile(model, name, subject, seed, data, mesh, params, *more):  # noqa: F811
+    def fragile(model, name, subject, seed, data, val, mesh, params, *more):  # noqa: F811
         if params.g.lr == 7.0:
             raise FloatingPointError("the loss is nan")
-        return fit(model, name, subject, seed, data, mesh, params, *more)
+        return fit(model, name, subject, seed, data, val, mesh, params, *more)
 
     monkeypatch.setattr(search, "fit", fragile)
     frame, found = tried({"lr": 7.0})

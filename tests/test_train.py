@@ -14,9 +14,20 @@ from hmdiff import evaluate, linear
 from hmdiff import params as hmdiff_params
 from hmdiff import train as train_module
 from hmdiff.checkpoint import load_weights
-from hmdiff.diffusion import diffuse
+from hmdiff.diffusion import diffuse, estimate_h0
+from hmdiff.losses import geometry_loss
 from hmdiff.splits import load_split
-from hmdiff.train import READINGS, VARIANTS, build, loss_of, phases_of, rows_of_step, train
+from hmdiff.train import (
+    READINGS,
+    VARIANTS,
+    build,
+    fall,
+    load_system,
+    loss_of,
+    phases_of,
+    rows_of_step,
+    train,
+)
 
 n = 16
 
@@ -64,7 +75,7 @@ def bench(params, split, mesh, tmp_path):
 @pytest.mark.parametrize("variant", VARIANTS | READINGS)
 def test_every_variant_trains_to_the_same_bits_twice(variant, split, mesh, params, tmp_path):
     for name in ("a", "b"):
-        train(variant, "hand", 0, split, mesh, params, tmp_path / name, tmp_path / "resume")
+        train(variant, "hand", 0, split, split, mesh, params, tmp_path / name, tmp_path / "resume")
     first, second = (tmp_path / name / "model.safetensors" for name in "ab")
     assert first.read_bytes() == second.read_bytes()
     assert load_weights(first)[1]["variant"] == variant
@@ -73,7 +84,7 @@ def test_every_variant_trains_to_the_same_bits_twice(variant, split, mesh, param
 
 def test_a_killed_training_goes_on_to_the_same_bits(split, mesh, params, tmp_path, monkeypatch):
     monkeypatch.setattr("hmdiff.train.Resume.due", lambda self: True)
-    train("image", "hand", 0, split, mesh, params, tmp_path / "whole", tmp_path / "resume")
+    train("image", "hand", 0, split, split, mesh, params, tmp_path / "whole", tmp_path / "resume")
 
     calls = iter(range(100))
 
@@ -84,11 +95,48 @@ def test_a_killed_training_goes_on_to_the_same_bits(split, mesh, params, tmp_pat
 
     monkeypatch.setattr("hmdiff.train.loss_of", dies_at_the_fourth)
     with pytest.raises(KeyboardInterrupt):
-        train("image", "hand", 0, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
+        train("image", "hand", 0, split, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
     assert (tmp_path / "resume").exists() and not (tmp_path / "cut").exists()
-    train("image", "hand", 0, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
+    train("image", "hand", 0, split, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
     whole, cut = (tmp_path / name / "model.safetensors" for name in ("whole", "cut"))
     assert whole.read_bytes() == cut.read_bytes()
+
+
+def test_looks_at_validation_images_change_nothing_and_are_of_the_averaged_weights(
+    split, mesh, params, tmp_path
+):
+    g = params.g.model_copy(update={"steps": {"hand": 60, "body": 60}})
+    params = params.model_copy(update={"g": g})
+    val, runs = split.take(slice(0, 5)), {}
+    for name, seen in {"own": val, "other": split}.items():
+        out = tmp_path / name
+        runs[name] = train("image", "hand", 0, split, seen, mesh, params, out, tmp_path / "resume")
+    own, other = (tmp_path / name / "model.safetensors" for name in runs)
+    assert own.read_bytes() == other.read_bytes()
+    assert runs["own"]["loss"].equals(runs["other"]["loss"])
+    assert runs["own"]["val_loss"].notna().all()  # of a short training every row has it
+
+    # By hand: k and noise as the first draws of a generator of their own.
+    system, generator = load_system(own, params), torch.Generator().manual_seed(0)
+    half = torch.randint(1, params.diffusion.K + 1, (3,), generator=generator)
+    k = torch.cat([half, params.diffusion.K + 1 - half])[:5]
+    z = torch.randn(5, V, 3, generator=generator)
+    h_k = diffuse(val.h_0, system.alpha[k], z)
+    with torch.no_grad():
+        s = system(h_k, k, system.condition(val.f_I, val.heat))
+    h0_hat = estimate_h0(h_k, s, system.alpha[k])
+    geometry = geometry_loss(h0_hat, val.h_0, mesh.f, mesh.faces, params.g.weights)
+    by_hand = (s - z).square().mean() + geometry
+    assert runs["own"]["val_loss"].iloc[-1] == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_a_fall_is_told_from_a_level():
+    step = np.arange(20, 2020, 20)
+    seen = np.where(step % 100 == 0, 1.0, np.nan)
+    history = pd.DataFrame({"step": step, "loss": np.where(step > 1800, 0.9, 1.0)})
+    history["val_loss"] = seen
+    assert fall(history) == 0 and fall(history, "loss") == pytest.approx(0.1)
+    assert np.isnan(fall(history.head(1)))
 
 
 def test_a_device_out_of_memory_loses_nothing_that_was_saved(
@@ -104,7 +152,7 @@ def test_a_device_out_of_memory_loses_nothing_that_was_saved(
 
     monkeypatch.setattr("hmdiff.train.loss_of", full_at_the_third)
     with pytest.raises(torch.OutOfMemoryError):
-        train("image", "hand", 0, split, mesh, params, tmp_path / "out", tmp_path / "resume")
+        train("image", "hand", 0, split, split, mesh, params, tmp_path / "out", tmp_path / "resume")
     assert not (tmp_path / "out").exists()
     saved = torch.load(tmp_path / "resume", weights_only=True)
     assert saved["state"]["step"] == 2
@@ -115,12 +163,12 @@ def test_a_resume_file_from_other_features_is_not_taken_up(
 ):
     # As many samples, but phi was trained anew in between: only the features differ.
     other = replace(split, f_I=split.f_I.flip(0))
-    train("image", "hand", 0, split, mesh, params, tmp_path / "fresh", tmp_path / "unused")
+    train("image", "hand", 0, split, split, mesh, params, tmp_path / "fresh", tmp_path / "unused")
     monkeypatch.setattr("hmdiff.train.Resume.due", lambda self: True)
     monkeypatch.setattr("hmdiff.train.Resume.clear", lambda self: None)
-    train("image", "hand", 0, other, mesh, params, tmp_path / "other", tmp_path / "resume")
+    train("image", "hand", 0, other, other, mesh, params, tmp_path / "other", tmp_path / "resume")
     assert (tmp_path / "resume").exists()
-    train("image", "hand", 0, split, mesh, params, tmp_path / "again", tmp_path / "resume")
+    train("image", "hand", 0, split, split, mesh, params, tmp_path / "again", tmp_path / "resume")
     fresh, again = (tmp_path / name / "model.safetensors" for name in ("fresh", "again"))
     assert fresh.read_bytes() == again.read_bytes()
 
@@ -128,7 +176,7 @@ def test_a_resume_file_from_other_features_is_not_taken_up(
 def test_a_loss_that_is_not_a_number_stops_with_one_line(split, mesh, params, tmp_path):
     split.h_0[:] = torch.nan
     with pytest.raises(FloatingPointError, match=r"hand image seed 0: the loss is nan at step 0"):
-        train("image", "hand", 0, split, mesh, params, tmp_path / "out", tmp_path / "resume")
+        train("image", "hand", 0, split, split, mesh, params, tmp_path / "out", tmp_path / "resume")
     assert not (tmp_path / "out").exists()
 
 
@@ -236,7 +284,7 @@ def test_a_training_killed_about_the_switch_goes_on_to_the_same_bits(
 ):
     params, split = mixed
     monkeypatch.setattr("hmdiff.train.Resume.due", lambda self: True)
-    train("image", "body", 0, split, mesh, params, tmp_path / "whole", tmp_path / "resume")
+    train("image", "body", 0, split, split, mesh, params, tmp_path / "whole", tmp_path / "resume")
     rates, calls = [], iter(range(100))
 
     def dies(*args):
@@ -246,14 +294,14 @@ def test_a_training_killed_about_the_switch_goes_on_to_the_same_bits(
 
     monkeypatch.setattr("hmdiff.train.loss_of", dies)
     with pytest.raises(KeyboardInterrupt):
-        train("image", "body", 0, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
+        train("image", "body", 0, split, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
     monkeypatch.setattr("hmdiff.train.loss_of", loss_of)
     step = torch.optim.Adam.step
     monkeypatch.setattr(
         "torch.optim.Adam.step",
         lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1],
     )
-    train("image", "body", 0, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
+    train("image", "body", 0, split, split, mesh, params, tmp_path / "cut", tmp_path / "resume")
     whole, cut = (tmp_path / name / "model.safetensors" for name in ("whole", "cut"))
     assert whole.read_bytes() == cut.read_bytes()
     assert len(rates) == 9 - killed_at and max(rates[-3:]) <= 0.0005

@@ -103,7 +103,7 @@ def with_one_step_of_g(
     short = params.model_copy(update={"g": g})
     with tempfile.TemporaryDirectory() as scratch, redirect_stderr(StringIO()):  # its progress bar
         out = Path(scratch)
-        train("image", subject, 0, split, mesh, short, out, out / "resume.pt")
+        train("image", subject, 0, split, split, mesh, short, out, out / "resume.pt")
         g = load_system(out / "model.safetensors", params)
     mesh, upsampler, lift = (part.to(best_device()) for part in (mesh, upsampler, lift))
     return evaluate.Bench(subject, 0, Path(), params, mesh, rows, upsampler, lift, {"image": g})

@@ -4,14 +4,17 @@ Every measured number is derived from the frames of per-image errors that are pa
 what it was measured on.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .. import stats
 from ..params import Params
 from ..stats import Bootstrap
 from ..strata import KINDS
+from ..train import fall
 from . import typeset
 from .labels import labels
 from .tables import ABLATION, PEERS, PLUS, Measured, facts, present
@@ -171,4 +174,57 @@ def search_table(subject: str, trials: pd.DataFrame, params: Params) -> Sheet:
 def write_search(found: dict[str, pd.DataFrame], params: Params, out: str | Path) -> list[Sheet]:
     """Write search_{subject} for each subject that tried anything, in three forms."""
     sheets = [search_table(name, rows, params) for name, rows in found.items() if len(rows)]
+    return typeset.write_sheets(sheets, out)
+
+
+def training_table(
+    subject: str, histories: Mapping[str, Sequence[pd.DataFrame]], params: Params
+) -> Sheet:
+    """Has training converged? A row a system, averaged over its trainings.
+
+    Args:
+        histories: by the system's name in the tables, as `train.fit` returns them.
+    """
+
+    def cells(runs: Sequence[pd.DataFrame]) -> tuple:
+        held = [run.dropna().set_index("step")["val_loss"] for run in runs]
+        mean = [
+            [run["loss"].iloc[-max(1, len(run) // 10) :].mean() for run in runs],
+            [val.iloc[-1] for val in held],
+            [100 * fall(run, "loss") for run in runs],
+            [100 * fall(run) for run in runs],
+            [100 * val.idxmin() / run["step"].max() for run, val in zip(runs, held, strict=True)],
+        ]
+        shown = [None if np.isnan(part).any() else float(np.mean(part)) for part in mean]
+        return (int(runs[0]["step"].max()), *shown)
+
+    words = labels(params)
+    return Sheet(
+        stem=f"training_{subject}",
+        title=f"How far training has come ({subject}, *{words.pictures}* images)",
+        groups=(
+            Group("optimiser", ("steps",), (0,)),
+            Group(f"*{words.origin}* L_total", ("training", "validation"), (3, 3)),
+            Group("fall in the last fifth, %", ("training", "validation"), (1, 1)),
+            Group("lowest validation loss", ("at % of the steps",), (0,)),
+        ),
+        sections=(Section(tuple((name, cells(runs)) for name, runs in histories.items())),),
+        notes=(
+            "Training: the mean of the last tenth of the steps. Validation: of the averaged "
+            f"weights at the last look, on {params.search.images} images with the same steps k "
+            "and noise every time. Fall: from the first half of the last fifth to its second.",
+            "The learning rate ends near zero, so a loss levels off under any budget: a fall in "
+            "the last fifth says that more steps would help, its absence does not say that none "
+            "would. A lowest validation loss before the end is overfitting.",
+            "Losses compare within a kind: baselines and peers have no L_Diff.",
+        ),
+        facts={"profile": params.profile, "seeds": " ".join(map(str, params.seeds))},
+    )
+
+
+def write_training(
+    found: Mapping[str, Mapping[str, Sequence[pd.DataFrame]]], params: Params, out: str | Path
+) -> list[Sheet]:
+    """Write training_{subject} for each subject, in three forms."""
+    sheets = [training_table(name, histories, params) for name, histories in found.items()]
     return typeset.write_sheets(sheets, out)
