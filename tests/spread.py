@@ -3,6 +3,7 @@
 accelerate launch --multi_gpu --num_processes 2 tests/spread.py CROPS OUT ONE
 """
 
+import json
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -80,6 +81,15 @@ def measure(checkpoints: Path, out: Path) -> None:
     for name in VARIANTS:
         path = checkpoints / name / "model.safetensors"
         bench.systems[name] = train.load_system(path, bench.params)
+    losses = {
+        f"{name}, {images} images": train.held_out_loss(
+            bench.systems[name], split.take(slice(0, images)), mesh.to(best_device()), settings()
+        )
+        for name in VARIANTS
+        for images in (n, 3)
+    }
+    if processes.first():
+        (out / "losses.json").write_text(json.dumps(losses))
     knobs = evaluate.default_knobs(bench.params)
     with mock.patch.object(evaluate, "CHAINS", 10):
         for name, part in {"many": split, "one": split.take(slice(0, 3))}.items():

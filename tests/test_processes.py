@@ -1,5 +1,6 @@
 """Two processes give what one gives; shares cover everything once."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -94,6 +95,11 @@ def test_two_processes_train_g_to_the_weights_of_one(runs, variant):
     assert_same_weights(one / "model.safetensors", two / "model.safetensors", 2e-4)
     histories = [pd.read_csv(run / "history.csv") for run in (one, two)]
     pd.testing.assert_frame_equal(*histories, rtol=1e-4)
+
+
+def test_a_loss_on_validation_images_is_that_of_all_of_them(runs):
+    one, two = (json.loads((run / "losses.json").read_text()) for run in runs)
+    assert len(one) == 4 and two == pytest.approx(one, rel=1e-6)
 
 
 def test_two_processes_train_phi_as_one_does(runs):
