@@ -166,7 +166,7 @@ def test_a_resume_file_from_other_features_is_not_taken_up(
     train("image", "hand", 0, split, split, mesh, params, tmp_path / "fresh", tmp_path / "unused")
     monkeypatch.setattr("hmdiff.train.Resume.due", lambda self: True)
     monkeypatch.setattr("hmdiff.train.Resume.clear", lambda self: None)
-    train("image", "hand", 0, other, other, mesh, params, tmp_path / "other", tmp_path / "resume")
+    train("image", "hand", 0, other, split, mesh, params, tmp_path / "other", tmp_path / "resume")
     assert (tmp_path / "resume").exists()
     train("image", "hand", 0, split, split, mesh, params, tmp_path / "again", tmp_path / "resume")
     fresh, again = (tmp_path / name / "model.safetensors" for name in ("fresh", "again"))

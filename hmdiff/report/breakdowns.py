@@ -1,7 +1,8 @@
-"""Tables beyond the paper's: where a method is good, and what the paper's open choices weigh.
+"""Tables beyond the paper's: where a method is good, what the paper's open choices weigh, which
+settings of training were tried, and how far training has come.
 
-Every measured number is derived from the frames of per-image errors that are passed in, and says
-what it was measured on.
+Every measured number is derived from the frames that are passed in, of per-image errors, trials
+and histories, and says what it was measured on.
 """
 
 from collections.abc import Mapping, Sequence
