@@ -61,7 +61,7 @@ def test_verdicts_follow_the_truth_that_was_built_in() -> None:
     sheet = judged(errors_frame())
     assert one(sheet, "Baseline A")["verdict"] == "holds"
     assert one(sheet, "Both Features")["verdict"] == "does not hold"
-    assert one(sheet, "Ours w/ u_c")["verdict"] == "undecided"
+    assert one(sheet, "Ours w/ u_c")["verdict"] == "no such gain"
     assert one(sheet, "Ours w/o AS")["verdict"] == "not measured"
 
 
@@ -84,11 +84,34 @@ def test_paired_interval_agrees_with_the_paired_t_test() -> None:
     assert row["difference_high"] == pytest.approx(interval.high, abs=0.25)
 
 
-@given(st.floats(-10, 10), st.floats(0, 10))
-def test_a_verdict_is_the_side_of_zero_of_the_whole_interval(low, width) -> None:
-    found = claims.verdict(Interval(low, low, low + width, 5, 0))
-    fails = low + width < 0 or low == width == 0
-    assert found == ("holds" if low > 0 else "does not hold" if fails else "undecided")
+@given(st.floats(-10, 10), st.floats(0, 10), st.floats(0.1, 10) | st.just(np.inf))
+def test_a_verdict_is_the_side_of_zero_of_the_whole_interval(low, width, claimed) -> None:
+    high = low + width
+    found = claims.verdict(Interval(low, low, high, 5, 0), claimed)
+    fails = high < 0 or low == width == 0
+    between = "no such gain" if high < claimed < np.inf else "undecided"
+    assert found == ("holds" if low > 0 else "does not hold" if fails else between)
+
+
+def test_where_the_sign_is_open_the_paper_s_ratio_decides() -> None:
+    errors = errors_frame(means=MEANS | {"Baseline B": 80.5})
+    row = one(judged(errors), "Baseline B")
+    assert row["claimed_difference"] == pytest.approx((1 - 82.4 / 97.1) * row["worse_mean"])
+    assert row["difference_low"] < 0 < row["difference_high"] < row["claimed_difference"]
+    assert row["verdict"] == "no such gain"
+    unsure = errors["method"] == "Baseline B"
+    errors.loc[unsure, "MPVE"] += np.resize(np.float32([60, -60]), unsure.sum())
+    row = one(judged(errors), "Baseline B")
+    assert row["difference_low"] < 0 < row["claimed_difference"] < row["difference_high"]
+    assert row["verdict"] == "undecided"
+
+
+def test_the_sheet_counts_the_gains_that_may_be_as_large_as_the_paper_s() -> None:
+    sheet = judged(errors_frame())
+    few, many = (claims.reach(sheet.assign(claimed_difference=x)) for x in (1e3, 0))
+    holds = (sheet["kind"] == "ours") & (sheet["verdict"] == "holds") & (sheet["metric"] != "steps")
+    assert f"Of the {holds.sum()} orderings" in few and "hold, 0 may" in few
+    assert f"hold, {holds.sum()} may" in many
 
 
 def test_what_never_acted_has_not_helped() -> None:

@@ -3,10 +3,12 @@
 A claim is a published ordering (`paper.claims`). It is tested on each test set by the mean of
 the paired differences over images, worse minus better, with its bootstrap interval: it *holds*
 where the whole interval is on the claim's side of zero, it *does not hold* where all of it is on
-the other side or the two systems err alike to the last digit, and is *undecided* between. Steps
-are one tuned number a seed and have no interval.
+the other side or the two systems err alike to the last digit. Where the interval holds zero there
+is *no such gain* if one of the paper's relative size lies outside it, and the claim is *undecided*
+if it lies inside. Steps are one tuned number a seed and have no interval.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +46,13 @@ class Evidence:
 
 Resampled = dict[tuple[str, str], Evidence]  # by (dataset, metric)
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "undecided"
+HOLDS, FAILS, SMALLER, OPEN = "holds", "does not hold", "no such gain", "undecided"
 ABSENT, UNTESTABLE = "not measured", "not testable here"
-VERDICTS = (HOLDS, FAILS, OPEN, ABSENT, UNTESTABLE)
+VERDICTS = (HOLDS, FAILS, SMALLER, OPEN, ABSENT, UNTESTABLE)
 COLUMNS = (
     *("better_mean", "better_low", "better_high", "worse_mean", "worse_low", "worse_high"),
-    *("difference_mean", "difference_low", "difference_high", "better_steps", "worse_steps"),
+    *("difference_mean", "difference_low", "difference_high", "claimed_difference"),
+    *("better_steps", "worse_steps"),
     *("images", "seeds", "verdict", "remark"),
 )
 
@@ -59,13 +62,20 @@ def why_untested(words: Labels) -> str:
     return f"published systems are not run on the {words.family} sets"
 
 
-def verdict(difference: Interval) -> str:
-    """Verdict on "better beats worse" from the interval of worse minus better."""
+def verdict(difference: Interval, claimed: float = math.inf) -> str:
+    """Verdict on "better beats worse" from the interval of worse minus better.
+
+    Args:
+        claimed: what the difference would be if the gain were relatively as large as the paper's,
+            in the unit of the interval; infinite where the paper claims nothing.
+    """
     if not difference.measured:
         return ABSENT
     if difference.low > 0:
         return HOLDS
-    return FAILS if difference.high < 0 or alike(difference) else OPEN
+    if difference.high < 0 or alike(difference):
+        return FAILS
+    return SMALLER if difference.high < claimed < math.inf else OPEN
 
 
 def alike(difference: Interval) -> bool:
@@ -94,13 +104,21 @@ def resample_all(errors: pd.DataFrame, params: Params) -> Resampled:
     }
 
 
-def compare(found: Evidence | None, better: str, worse: str, metric: str) -> dict:
-    """The measured side of a row; `difference` is positive where `better` is better."""
+def compare(
+    found: Evidence | None, better: str, worse: str, metric: str, gain: float = math.inf
+) -> dict:
+    """The measured side of a row; `difference` is positive where `better` is better.
+
+    Args:
+        gain: the paper's, as a share of the worse system's value.
+    """
     if found is None or better not in found.drawn.wide or worse not in found.drawn.wide:
         return {"verdict": ABSENT}
     pair = (worse, better) if metric in LOWER else (better, worse)
     difference = found.drawn.difference(*pair)
-    row: dict = {"images": difference.images, "verdict": verdict(difference)}
+    claimed = gain * found.drawn.interval(worse).mean
+    row: dict = {"images": difference.images, "verdict": verdict(difference, claimed)}
+    row["claimed_difference"] = claimed
     row["seeds"] = agreeing(found.trainings, *pair)
     sides = {"better": found.drawn.interval(better), "worse": found.drawn.interval(worse)}
     for name, interval in (sides | {"difference": difference}).items():
@@ -127,7 +145,7 @@ def judge(
     better, worse = claim.better.method, claim.worse.method
     if claim.metric != "steps":
         found = resampled.get((dataset, claim.metric))
-        return row | compare(found, better, worse, claim.metric)
+        return row | compare(found, better, worse, claim.metric, claim.gain)
     a, b = (chosen_steps(errors, dataset, name) for name in (better, worse))
     row |= {"verdict": steps_verdict(a, b), "remark": "tuned on validation"}
     return row | {"better_steps": listed(a), "worse_steps": listed(b)}
@@ -233,14 +251,15 @@ def detail_table(rows: pd.DataFrame, words: Labels) -> list[str]:
     """Markdown: one row a claim, test set and metric, with numbers and intervals."""
     ours = f"*{words.origin}*"
     header = ["Claim (better < worse)", "Set", "Metric", "paper, 3DPW", f"{ours}: better"]
-    header += [f"{ours}: worse", f"{ours}: worse - better", "Seeds", "Verdict"]
+    header += [f"{ours}: worse", f"{ours}: worse - better", "by the paper's ratio"]
+    header += ["Seeds", "Verdict"]
     lines = []
     for row in rows.to_dict("records"):
         digits = decimals(row["metric"])
         published = f"{row['paper_better']:.{digits}f} < {row['paper_worse']:.{digits}f}"
         name = f"{row['better']} < {row['worse']}"
         verdict_ = row["verdict"] + (f" ({row['remark']})" if row["remark"] else "")
-        measured = [*cells(row), text_of(row.get("seeds"))]
+        measured = [*cells(row), claimed_cell(row), text_of(row.get("seeds"))]
         lines.append([name, row["set"], LABELS[row["metric"]], published, *measured, verdict_])
     return typeset.markdown_rows(header, lines)
 
@@ -257,6 +276,24 @@ def cells(row: dict) -> list[str]:
     found = [row.get(f"{name}_cell") for name in ("better", "worse", "difference")]
     shown = [cell if isinstance(cell, Interval) else None for cell in found]
     return [typeset.show(c, digits) for c, digits in zip(shown, (1, 1, 2), strict=True)]
+
+
+def claimed_cell(row: dict) -> str:
+    """The difference (mm) that the paper's ratio of the two errors would give here."""
+    claimed = row.get("claimed_difference", math.nan)
+    return f"{claimed:.2f}" if math.isfinite(claimed) else ""
+
+
+def reach(judged: pd.DataFrame) -> str:
+    """In how many of the orderings that hold the gain may be relatively as large as the paper's."""
+    holds = judged[(judged["kind"] == "ours") & (judged["verdict"] == HOLDS)]
+    holds = holds[holds["metric"] != "steps"]
+    reached = int((holds["difference_high"] >= holds["claimed_difference"]).sum())
+    return (
+        f"Of the {len(holds)} orderings of errors that hold, {reached} may do so by the paper's "
+        "margin: the interval reaches *by the paper's ratio*, the difference that the paper's "
+        "ratio of the two errors would give here. In the others the gain is smaller."
+    )
 
 
 def sceptics_table(rows: pd.DataFrame, words: Labels) -> list[str]:
@@ -281,7 +318,7 @@ def sheet(
     """The whole claims sheet as Markdown."""
     words = labels(params)
     untested = f"{UNTESTABLE}: {why_untested(words)}."
-    lines = [*introduction(errors, params), "", *counts_table(judged), ""]
+    lines = [*introduction(errors, params), "", *counts_table(judged), "", reach(judged), ""]
     lines += ["## Verdicts at a glance", "", *matrix_table(judged, words), ""]
     for number in (1, 2):
         rows = judged[judged["table"] == number]
@@ -331,11 +368,13 @@ def introduction(errors: pd.DataFrame, params: Params) -> list[str]:
         f"A claim *{HOLDS}* where the {level} interval of the paired difference (bootstrap over "
         f"images, {params.stats.bootstrap} resamples, seeds averaged per image first) lies above "
         f"zero, *{FAILS}* where it lies below or there is no difference at all (what is claimed to "
-        f"help never acted), and is *{OPEN}* otherwise. The intervals stand one "
-        f"by one: of many tests without any true difference, {tail:.1%} would hold and {tail:.1%} "
-        "would not, by chance. They cover other images of the same kind, not other trainings; of "
-        "those, *Seeds* counts in how many the means stand in the claimed order. Fewer "
-        "steps means strictly fewer after tuning on validation images, in every seed.",
+        f"help never acted). Where the interval holds zero, there is *{SMALLER}* if a gain as "
+        "large as the paper's, in proportion, lies outside it (who is ahead is too close to call, "
+        f"but it is not by that much), and the claim is *{OPEN}* if it lies inside. The intervals "
+        f"stand one by one: of many tests without any true difference, {tail:.1%} would hold and "
+        f"{tail:.1%} would not, by chance. They cover other images of the same kind, not other "
+        "trainings; of those, *Seeds* counts in how many the means stand in the claimed order. "
+        "Fewer steps means strictly fewer after tuning on validation images, in every seed.",
         "",
         "The paper makes the claims of Tables 3 to 5 on 3DPW; the other two sets ask whether they "
         "carry over. A tie in the paper (F@15 mm with Mesh Graphormer) claims nothing.",

@@ -84,6 +84,11 @@ class Claim:
         """Whether this project runs both systems."""
         return self.better.method is not None and self.worse.method is not None
 
+    @property
+    def gain(self) -> float:
+        """By how much `better` is better, as a share of the value of `worse`."""
+        return abs(self.worse_value - self.better_value) / self.worse_value
+
 
 _ABLATION = tuple(Column("3DPW", metric) for metric in ("MPVE", "MPJPE", "PA_MPJPE"))
 
