@@ -4,8 +4,8 @@ The mesh h has V = 431 vertices (hand 195), a subset of the full mesh's, reached
 level: 6890 -> 1723 -> 431 and 778 -> 389 -> 195 by quadric decimation. `D1`, `D2` pick the
 vertices of the next coarser level, `U2`, `U1` interpolate back: every finer vertex is a convex
 combination of one coarse triangle's corners, so D @ U = I and the rows of U sum to 1.
-f (Eq. 8) reads the J joints off the coarse mesh, linearly; its rows sum to 1, so that it commutes
-with translations.
+f (Eq. 10, Sec. 4.3) reads the J joints off the coarse mesh, linearly; its rows sum to 1, so that it
+commutes with translations.
 """
 
 import dataclasses

@@ -357,8 +357,11 @@ class Search:
     def best(self, name: str, knobs: Knobs, knob: str, values: tuple) -> Knobs:
         """`knobs` with the value of `knob` that gives method `name` the lowest MPVE.
 
-        What it is set to already needs no trial if nothing else is offered.
+        What it is set to already needs no trial if nothing else is offered; more steps than lie
+        below `k_start` are none.
         """
+        if knob == "steps" and knobs.k_start:
+            values = tuple(steps for steps in values if steps <= knobs.k_start)
         if values == (getattr(knobs, knob),):
             return knobs
         errors = {}

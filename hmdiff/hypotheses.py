@@ -81,6 +81,20 @@ def by_number(bench: Bench, samples: Samples, split: Split, sizes: Sequence[int]
     return pd.concat(parts, ignore_index=True)
 
 
+def spread(points: np.ndarray) -> np.ndarray:
+    """How far one more draw would lie from the centre of hypotheses, RMS; 0 of one alone.
+
+    The centre is the hypotheses' own mean, so they lie nearer to it than another draw would: their
+    mean square is (N - 1) / N of the variance, and that of the draw is (N + 1) / N.
+
+    Args:
+        points: (..., N, V, 3); the result is (..., V), in the same unit.
+    """
+    N = points.shape[-3]
+    away = np.square(points - points.mean(axis=-3, keepdims=True)).sum(axis=-1).mean(axis=-2)
+    return np.sqrt(away * (N + 1) / max(N - 1, 1))
+
+
 def spread_and_error(
     bench: Bench, h_0: torch.Tensor, split: Split
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -90,20 +104,14 @@ def spread_and_error(
         h_0: coarse hypotheses, normalised, (n, N, V_coarse, 3); N of at least 2.
     """
     root = bench.joint_regressor[bench.protocol.root].double()
-    N = h_0.shape[1]
-    # The centre is the hypotheses' own mean, so they lie nearer to it than another draw would:
-    # their mean square is (N - 1) / N of the variance, and that of the truth (N + 1) / N.
-    another = ((N + 1) / (N - 1)) ** 0.5
-    spread, error = [], []
+    spreads, errors = [], []
     for chains, truth in zip(h_0, split.mesh * 1000, strict=True):
         meshes, truth = full_mesh_mm(bench, chains, split.scale_m).double(), truth.double()
         meshes, truth = (x - torch.einsum("v,...vc->...c", root, x)[..., None, :]
                          for x in (meshes, truth))  # fmt: skip
-        centre = meshes.mean(dim=0)
-        away = (meshes - centre).square().sum(dim=-1).mean(dim=0).sqrt()
-        spread.append(another * away)
-        error.append((centre - truth).norm(dim=-1))
-    return torch.stack(spread).numpy(), torch.stack(error).numpy()
+        spreads.append(spread(meshes.numpy()))
+        errors.append((meshes.mean(dim=0) - truth).norm(dim=-1).numpy())
+    return np.stack(spreads), np.stack(errors)
 
 
 def rms(values: np.ndarray) -> float:

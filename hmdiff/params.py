@@ -268,11 +268,14 @@ class Params(Block):
 
     @model_validator(mode="after")
     def steps_fit_the_schedule(self) -> "Params":
-        """No sampler can take more steps than the schedule has."""
-        tune = self.tune
+        """No sampler can take more steps than the schedule has, or than lie below its start."""
+        tune, least = self.tune, min(self.tune.start_step)
         for steps in (self.sampler.steps, *tune.steps, *tune.start_step, *tune.plus_steps):
             if steps > self.diffusion.K:
                 raise ValueError(f"{steps} steps asked for, but diffusion.K is {self.diffusion.K}")
+        for key, steps in (("sampler.steps", self.sampler.steps), ("tune.steps", min(tune.steps))):
+            if steps > least:
+                raise ValueError(f"{key}: {steps} steps do not fit below tune.start_step {least}")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """Training of phi_I and phi_P on their own split, and the features that they give once frozen.
 
-The paper pre-trains both and freezes them (Sec. 4.4). They never see the images that train g: on
+The paper pre-trains both and freezes them (Sec. 5). They never see the images that train g: on
 images that phi has learnt by heart, f_I and U would look surer than they are on new ones.
 
 Training has one phase or two, each with a cycle of the learning rate of its own: over all data sets

@@ -17,7 +17,7 @@ from .alignment import alignment_gradient, direct_gradient, gap
 from .diffusion import ddim_step, diffuse, estimate_h0, sigma, timesteps
 
 Noise = Callable[[Tensor, int], Tensor]
-DIVERGED = 10.0  # normalised units: several metres from the root
+DIVERGED = 10.0  # normalised units: metres from the root of a body, far outside of any mesh
 
 
 def algorithm_1(

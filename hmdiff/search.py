@@ -81,9 +81,10 @@ def search(
 def attempt(
     bench: Bench, body: BodyModel, system: str, trial: Trial, data: Split, val: Split, resume: Path
 ) -> float:
-    """Train a system with one setting; its MPVE on validation images, mm."""
+    """Train a system with one setting, in one phase; its MPVE on validation images, mm."""
     subject, mesh = bench.subject, bench.mesh.to(CPU)
-    params = with_g(bench.params, trial.changes() | {"steps": {subject: bench.params.search.steps}})
+    short = {"steps": {subject: bench.params.search.steps}, "finetune": None}
+    params = with_g(bench.params, trial.changes() | short)
     torch.manual_seed(bench.seed)
     mean = data.h_0.mean(0)
     if system in PEERS:

@@ -27,7 +27,7 @@ from .pretrain import Phi, infer
 from .splits import Split
 
 FAST = ", fast path"
-PAPER = {"steps": 40, "N": 25, "hypotheses": 25}  # Secs. 4.2 and 5
+PAPER = {"steps": 40, "N": 25, "hypotheses": 25}  # Secs. 4.1 and 5
 WARM_UP = 1  # untimed runs before the timed ones
 
 

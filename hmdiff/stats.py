@@ -62,18 +62,24 @@ def read_errors(paths: Iterable[str | Path]) -> pd.DataFrame:
 
 
 def read_one(path: Path) -> pd.DataFrame:
-    """One parquet file with `COLUMNS`; errors as in `stored.read_table`.
-
-    The second person of an image becomes the image "<image>#1", and so on.
-    """
+    """One parquet file with `COLUMNS`, its people `named`; errors as in `stored.read_table`."""
     frame = read_table(path)
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
         raise ValueError(f"{path}: lacks the columns {missing}; delete it and evaluate again")
-    # Several people in one image are told apart by their order, which all methods share.
-    person = frame.groupby(KEYS, observed=True).cumcount()
-    names = frame["image"].astype(str)
-    return frame.assign(image=names.where(person == 0, names + "#" + person.astype(str)))
+    return named(frame)
+
+
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows where the second person of an image becomes the image "<image>#1", and so on.
+
+    3DPW shows several people in one image. They are told apart by their order, which all methods
+    share; so a frame is named whole, never a part of it.
+    """
+    by = [name for name in (*KEYS, "kind", "M") if name in rows]
+    person = rows.groupby(by, observed=True).cumcount()
+    names = rows["image"].astype(str)
+    return rows.assign(image=names.where(person == 0, names + "#" + person.astype(str)))
 
 
 def by_image(errors: pd.DataFrame, metric: str) -> pd.DataFrame:

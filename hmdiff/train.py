@@ -282,7 +282,7 @@ def phases_of(data: Split, subject: str, g: settings.Denoiser) -> list[Phase]:
 
 
 def cycle(optimizer: torch.optim.Optimizer, phase: Phase) -> torch.optim.lr_scheduler.OneCycleLR:
-    """The learning rate of a phase."""
+    """The learning rate of a phase; Adam's beta_1 goes the other way, 0.95 to 0.85 and back."""
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer, phase.lr, total_steps=phase.steps, pct_start=0.1
     )

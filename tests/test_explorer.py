@@ -189,7 +189,7 @@ def test_two_people_in_one_image_have_the_names_of_the_statistics(errors, tmp_pa
     rows = errors[errors["dataset"] == "threedpw"]
     pd.concat([rows, rows]).to_parquet(tmp_path / "e.parquet")
     one = rows.loc[rows["method"].eq("Ours") & rows["seed"].eq(SEED), ["dataset", "image"]]
-    named = explorer.named(pd.concat([one, one]))["image"]
+    named = stats.named(pd.concat([one, one]))["image"]
     assert named.is_unique and set(named) == set(stats.read_one(tmp_path / "e.parquet")["image"])
 
 

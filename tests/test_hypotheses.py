@@ -195,6 +195,14 @@ def made_up(images: int = 20) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def test_two_people_in_one_image_stay_two_in_the_table():
+    errors = made_up()
+    crowd = hypotheses_table.columns_of(errors.assign(image="crowd.jpg"), "MPJPE")
+    alone = hypotheses_table.columns_of(errors, "MPJPE")
+    assert len(crowd) == len(alone)
+    np.testing.assert_allclose(crowd.mean(), alone.mean())
+
+
 def test_the_table_gives_means_and_paired_gains_and_names_its_oracle(tmp_path):
     errors = made_up()
     sheets = hypotheses_table.write_hypotheses(errors, SETTINGS, tmp_path)

@@ -109,6 +109,8 @@ TUNE = {"epochs": {"body": 5, "hand": 0}, "lr": 1e-4}
         ("seeds", [], "seeds"),
         ("sampler.steps", 201, "201 steps asked for, but diffusion.K is 200"),
         ("tune.steps", [10, 500], "500 steps asked for, but diffusion.K is 200"),
+        ("sampler.steps", 120, "sampler.steps: 120 steps do not fit below tune.start_step 100"),
+        ("tune.steps", [120], "tune.steps: 120 steps do not fit below tune.start_step 100"),
         ("studio.freihand", {"train": 1, "test": 1}, "studio.freihand.validation"),
         ("prepare.extra", [{"dataset": "cocoo", "root": "a"}], "prepare.extra.0.dataset"),
         ("prepare.extra", [{"dataset": "coco", "root": "a", "filter": "x"}], "extra.0.filter"),

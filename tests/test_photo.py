@@ -95,8 +95,9 @@ def test_the_recovery_is_what_evaluation_samples_for_that_crop(system, picture):
     meshes = (bench.upsampler(h_0) * SCALE_M).double().numpy()
     assert found.hypotheses_m == pytest.approx(meshes, abs=1e-6)
     assert found.vertices_m == pytest.approx(meshes.mean(0), abs=1e-6)
-    # The definition of a standard deviation, summed over the three axes.
-    expected = 1000 * np.sqrt(meshes.var(axis=0).sum(axis=1))
+    # Of one more draw: the variance, and that of the centre, over the three axes.
+    variance = meshes.var(axis=0, ddof=1).sum(axis=1)
+    expected = 1000 * np.sqrt(variance * (1 + 1 / len(meshes)))
     assert found.spread_mm == pytest.approx(expected, rel=1e-4)
     assert found.K[0, 0] == 1.2 * 120
 

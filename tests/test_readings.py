@@ -55,6 +55,10 @@ def test_the_table_shows_paired_differences_from_ours(tmp_path):
     errors = frames.errors_frame(values, names, {}, (0,), 20).assign(gamma=0.5, diverged=0.0)
     sheets = breakdowns.write_readings(errors, hmdiff_params.load(), tmp_path)
     assert len(sheets) == 3 and (tmp_path / "readings_freihand.md").is_file()
+    crowd = breakdowns.readings_table(
+        "threedpw", errors.assign(image="crowd.jpg"), hmdiff_params.load()
+    )
+    assert dict(crowd.sections[0].rows)["worse"][3].images == 20
     rows = dict(sheets[0].sections[0].rows)
     better, worse = rows["better"][3], rows["worse"][3]
     assert better.high < 0 < worse.low and worse.mean == pytest.approx(5, abs=0.2)

@@ -73,6 +73,16 @@ def test_a_peer_is_tried_like_the_rest(bench, split, tmp_path):  # noqa: F811
     assert 0 < error < math.inf and not (tmp_path / "resume").exists()
 
 
+def test_a_trial_leaves_the_second_phase_out(tried, bench, monkeypatch):  # noqa: F811
+    tune = hmdiff_params.Finetune(dataset="freihand", epochs={"body": 0, "hand": 1}, lr=0.1)
+    g = bench.params.g.model_copy(update={"finetune": tune})
+    bench.params, fit, seen = bench.params.model_copy(update={"g": g}), search.fit, []
+    monkeypatch.setattr(search, "fit", lambda *a: (seen.append(a[7].g), fit(*a))[1])
+    tried({"lr": 0.01})
+    assert [g.finetune for g in seen] == [None] * 4
+    assert {g.steps["hand"] for g in seen} == {STEPS}
+
+
 def test_a_setting_that_training_does_not_survive_is_no_candidate(tried, monkeypatch):
     fit = search.fit
 

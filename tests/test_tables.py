@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hmdiff import params
+from hmdiff import params, stats
 from hmdiff.metrics import METRICS
 from hmdiff.report import breakdowns, paper, tables, typeset
 from hmdiff.stats import Interval
@@ -233,6 +233,19 @@ def test_strata_give_the_means_and_paired_differences_of_their_images(tmp_path) 
     assert gain.mean == pytest.approx(means["Baseline A"] - means["Ours"])
     assert gain.low <= gain.mean <= gain.high
     assert (tmp_path / "strata_threedpw.md").is_file()
+
+
+def test_two_people_in_one_image_are_two_rows_of_the_strata(tmp_path) -> None:
+    errors = errors_frame()
+    part = errors[errors["dataset"] == "threedpw"].assign(image="crowd.jpg")
+    part.to_parquet(tmp_path / "main-0.parquet")
+    people = part.groupby(["method", "seed"]).size().max()
+    strata = pd.DataFrame({"image": ["crowd.jpg"] * people, "dataset": "threedpw", "U": "wide"})
+    (sheet,) = breakdowns.write_strata(
+        stats.read_errors([tmp_path / "main-0.parquet"]),
+        strata.assign(visibility=None, facing=None), SETTINGS, tmp_path,
+    )  # fmt: skip
+    assert [name for _, name, _ in sheet.columns] == [f"wide ({people})"]
 
 
 def test_every_line_of_a_markdown_table_has_as_many_cells(sheets) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from made_up import V_FULL, J, V
+from tqdm import tqdm
 
 from hmdiff import evaluate, linear
 from hmdiff import params as hmdiff_params
@@ -325,6 +326,14 @@ def test_the_sweep_never_picks_a_setting_that_diverges(bench, split):
     tried = frame[(frame.method == "Ours") & (frame.knob == "gamma")]
     assert tried.groupby("value")["diverged"].max().loc[1e6] > 0
     assert json.dumps(tuned)
+
+
+def test_a_start_from_H_U_is_offered_no_more_steps_than_lie_below_it(bench, split):
+    knobs = replace(evaluate.default_knobs(bench.params), k_start=4)
+    search = evaluate.Search(bench, split, tqdm(disable=True))
+    found = search.best("Ours w/ H_U", knobs, "steps", (2, 4, 8))
+    assert found.steps in (2, 4) and found.k_start == 4
+    assert {frame["value"].iloc[0] for frame in search.frames} == {2, 4}
 
 
 def test_missing_features_are_named_with_their_stage(tmp_path):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..body import JOINT_NAMES, BodyModel
 from ..fast import sample_plus
+from ..hypotheses import spread
 from ..params import Subject
 from .bundle import RELEASED, Bundle, load
 from .photo import Recovery, as_rgb, assumed_camera, check_box, one_sample, place
@@ -43,7 +44,7 @@ class Answer:
     @property
     def spread_mm(self) -> np.ndarray:
         """V_full: how far the truth lies from each vertex, RMS, if the spread is honest."""
-        return spread(self.found.hypotheses_m)
+        return self.found.spread_mm
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -57,22 +58,11 @@ class Answer:
     @property
     def joint_spread_mm(self) -> np.ndarray:
         """J, as `spread_mm`."""
-        return spread(self._regressor @ self.found.hypotheses_m)
+        return 1000 * spread(self._regressor @ self.found.hypotheses_m)
 
     @property
     def _regressor(self) -> np.ndarray:
         return self.model.joint_regressor.double().numpy()
-
-
-def spread(points_m: np.ndarray) -> np.ndarray:
-    """RMS distance (n,), mm, of one more draw from the centre of hypotheses (H x n x 3, m).
-
-    The centre is the hypotheses' own mean, so they lie nearer to it than another draw would: their
-    mean square is (H - 1) / H of the variance, that draw's is (H + 1) / H (as in hypotheses.py).
-    """
-    H = len(points_m)
-    away = np.square(points_m - points_m.mean(axis=0)).sum(axis=-1).mean(axis=0)
-    return 1000 * np.sqrt(away * (H + 1) / (H - 1))
 
 
 def recover(

@@ -17,6 +17,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from .. import crops, evaluate
+from ..hypotheses import spread
 from ..params import Params
 from ..pinhole import project
 from ..pose import PoseDistribution
@@ -35,7 +36,7 @@ class Recovery:
     Attributes:
         vertices_m: the prediction, V_full x 3, root-relative, camera axes: the hypotheses' centre.
         hypotheses_m: H x V_full x 3, likewise, without those that diverged.
-        spread_mm: V_full, root mean square distance of the hypotheses from their centre.
+        spread_mm: V_full, how far one more draw would lie from their centre (hypotheses.spread).
         translation: (3,) m, where the root lies in the camera of `K`.
         K: 3 x 3, assumed, see the module's head.
         box: x, y, w, h, pixels.
@@ -175,11 +176,10 @@ def place(
     """Coarse hypotheses (H x V x 3, normalised) as full meshes that fill their box."""
     hypotheses_m = evaluate.full_mesh_mm(bench, h_0, scale_m).double().numpy() / 1000
     centre = hypotheses_m.mean(axis=0)
-    away = np.linalg.norm(hypotheses_m - centre, axis=-1)
     return Recovery(
         vertices_m=centre,
         hypotheses_m=hypotheses_m,
-        spread_mm=1000 * np.sqrt(np.square(away).mean(axis=0)),
+        spread_mm=1000 * spread(hypotheses_m),
         translation=fit_translation(centre, box, K),
         K=K,
         box=tuple(box.tolist()),

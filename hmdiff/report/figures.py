@@ -142,7 +142,7 @@ def error_against_knob(
         )
         ax.legend(
             loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9, title_fontsize=9,
-            title="95% bands, less how\nhard each image is",
+            title="95% bands within images\n(each one's level removed)",
         )  # fmt: skip
         return save(made, knob_finding(sweeps, knob, metric, best, lost), out)
 
@@ -176,8 +176,9 @@ def knob_finding(
         text += f"; next is {others[0][1]} with {others[0][0]:.0f} mm at {others[0][2]:g}"
     else:
         rows = sweeps[(sweeps["method"] == name) & (sweeps["knob"] == knob)]
-        means = rows.groupby("value")[metric].mean().drop(lost[name])
-        text += f"; the worst of the others gives {means.max():.0f} mm at {means.idxmax():g}"
+        means = rows.groupby("value")[metric].mean().drop([value, *lost[name]])
+        worst = f"the worst of the others gives {means.max():.0f} mm at {means.idxmax():g}"
+        text += f"; {worst if (means > error).any() else 'no other is worse'}"
     gone = [f"{n} at {', '.join(f'{v:g}' for v in vs)}" for n, vs in lost.items() if vs]
     return text + (f"; diverged: {'; '.join(gone)}" if gone else "")
 

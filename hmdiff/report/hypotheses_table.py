@@ -22,9 +22,11 @@ KINDS = {"mean": "mean of M", "single": "single", "oracle": "best of M (oracle)"
 
 def columns_of(errors: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Images x (method, kind, M) of a frame of `hypotheses.by_number` with a column `method`."""
-    return errors.pivot(
-        index=["dataset", "image", "person"], columns=["method", "kind", "M"], values=metric
-    ).astype("float64")
+    return (
+        stats.named(errors)
+        .pivot(index=["dataset", "image", "person"], columns=["method", "kind", "M"], values=metric)
+        .astype("float64")
+    )
 
 
 def hypotheses_table(dataset: str, errors: pd.DataFrame, params: Params) -> Sheet:

@@ -23,11 +23,12 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
+from ... import stats
 from ...body import JOINT_NAMES, BodyModel
 from ...crops import crop
 from ...evaluate import Bench, full_mesh_mm, lift
 from ...files import write_file
-from ...hypotheses import draw
+from ...hypotheses import draw, spread
 from ...metrics import METRICS, PROTOCOLS
 from ...params import Params
 from ...recovery.page import embedded
@@ -61,13 +62,6 @@ def quantised(lengths_mm: np.ndarray) -> str:
     return packed(np.round(units).clip(-32767, 32767), "<i2")
 
 
-def named(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of images with the names that `stats.read_errors` gives to several people in one."""
-    person = rows.groupby(["dataset", "image"], observed=True).cumcount()
-    names = rows["image"].astype(str)
-    return rows.assign(image=names.where(person == 0, names + "#" + person.astype(str)))
-
-
 def tabulate(
     dataset: str, errors: pd.DataFrame, strata: pd.DataFrame, sweeps: pd.DataFrame
 ) -> dict:
@@ -86,7 +80,7 @@ def tabulate(
     errors, strata, sweeps = (
         frame[frame["dataset"] == dataset] for frame in (errors, strata, sweeps)
     )
-    strata = named(strata).set_index("image").sort_index()
+    strata = stats.named(strata).set_index("image").sort_index()
     total = len(strata)
     strata = strata.iloc[np.linspace(0, total - 1, min(IMAGES, total)).astype(int)]
     people = errors.drop_duplicates("image").set_index("image")["person"]
@@ -203,8 +197,8 @@ def shown(
 def predictions(
     bench: Bench, part: Split, g_split: Split, tuned: dict[str, dict]
 ) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
-    """By name, coarse meshes (n, V, 3), normalised, the true ones among them; and how far each
-    vertex of the hypotheses behind them strays (RMS, n x V, mm), where there are several."""
+    """By name, coarse meshes (n, V, 3), normalised, the true ones among them; and the `spread` of
+    the hypotheses behind them (n x V, mm), where there are several."""
     drawn = {
         name: draw(bench, name, tuned, part, g_split, tuned[name]["hypotheses"]).h_0
         for name in (OURS, PLUS)
@@ -215,7 +209,7 @@ def predictions(
         LIFT: lift(bench, part.u_mean).detach().cpu(),
     }
     spread_mm = {
-        name: 1000 * part.scale_m * h_0.var(dim=1).sum(-1).sqrt().numpy()
+        name: 1000 * part.scale_m * spread(h_0.numpy())
         for name, h_0 in drawn.items()
         if h_0.shape[1] > 1
     }
@@ -259,7 +253,7 @@ def illustrate(
     model: BodyModel, read_image: Callable[[str], np.ndarray],
 ) -> None:  # fmt: skip
     """Add pictures and meshes to the sets of `tabulate` that are of the bench's subject."""
-    places = named(test.index)
+    places = stats.named(test.index)
     for dataset, found in sets.items():
         of_set = places[places["dataset"] == dataset]
         if of_set.empty:
