@@ -185,7 +185,7 @@ def load_regressor(path: str | Path, joints: int) -> Tensor:
         shape, kind = rows.shape, rows.dtype.kind
     except Exception as error:  # numpy raises many kinds on damaged files
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a readable npy ({reason}); get it again") from None
+        raise ValueError(f"{path}: not a readable npy ({reason:.120}); get it again") from None
     V = _SHAPES["body"][0]
     if shape != (joints, V) or kind != "f":
         raise ValueError(f"{path}: {shape} of kind {kind!r}, not {joints} x {V}; is it another?")

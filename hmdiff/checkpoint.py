@@ -43,7 +43,9 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             meta = json.loads((file.metadata() or {}).get("hmdiff", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, dict(meta)
     except (SafetensorError, ValueError, TypeError, RecursionError, RuntimeError) as error:
-        raise ValueError(f"{path}: damaged weights ({error}); delete it and run again") from None
+        raise ValueError(
+            f"{path}: damaged weights ({error!s:.120}); delete it and run again"
+        ) from None
 
 
 class Resume:

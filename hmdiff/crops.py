@@ -56,7 +56,7 @@ def read_image(path: str | Path) -> np.ndarray:
         raise FileNotFoundError(f"{path}: no such image; copy or make the data set again") from None
     except Exception as error:  # decoders raise many kinds on damaged files
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: cannot be decoded ({reason}); replace the image") from None
+        raise ValueError(f"{path}: cannot be decoded ({reason:.120}); replace the image") from None
 
 
 def crop_affine(

@@ -41,7 +41,7 @@ def open_picture(path: str | Path) -> BinaryIO:
         raise FileNotFoundError(f"{file}: not there; {remedy}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no name of a file"
-        raise ValueError(f"{file!r}: cannot be opened ({reason}); replace it") from None
+        raise ValueError(f"{file!r}: cannot be opened ({reason:.120}); replace it") from None
     if offset is None:
         return source
     with source:

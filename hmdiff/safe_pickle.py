@@ -79,7 +79,8 @@ def _one_line(path: Path, kind: str) -> Iterator[None]:
     except Exception as error:  # a broken file may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
-            f"{path}: not {kind} ({reason}); it is cut off or another kind of file, get it again"
+            f"{path}: not {kind} ({reason:.120}); "
+            "it is cut off or another kind of file, get it again"
         ) from None
 
 

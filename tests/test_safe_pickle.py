@@ -274,3 +274,16 @@ def test_damage_to_an_archive_is_noticed(tmp_path):
     assert load_npz(path) == {}
     with pytest.raises(FileNotFoundError, match="no such file"):
         load_npz(tmp_path / "none.npz")
+
+
+def test_what_an_error_quotes_of_a_file_is_cut_short(tmp_path):
+    """The standard library's message holds the whole of a broken header."""
+    path = tmp_path / "x.npz"
+    np.savez(path, a=np.zeros(3))
+    head = path.read_bytes()
+    at = head.index(b"a.npy")
+    long = head[: at - 4] + (60000).to_bytes(2, "little") + head[at - 2 :]
+    path.write_bytes(long)
+    with pytest.raises(ValueError, match="not a whole npz archive") as caught:
+        load_npz(path)
+    assert len(str(caught.value)) < len(str(path)) + 250

@@ -92,7 +92,9 @@ def read(path: Path) -> Surface:
         if mesh.visual.kind == "vertex":
             colour = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255
     except Exception as error:  # trimesh's readers raise many kinds on damaged files
-        raise broken(path, f"cannot be read as a mesh ({error})", "export it again") from None
+        raise broken(
+            path, f"cannot be read as a mesh ({error!s:.120})", "export it again"
+        ) from None
     return valid(path, Surface(vertices * UPRIGHT, faces, colour))
 
 
@@ -105,7 +107,9 @@ def read_npz(path: Path) -> Surface:
     except (ValueError, KeyError) as error:
         reason = str(error).strip("'\"")
         raise broken(
-            path, f"not a recovered mesh ({reason})", "give the hypotheses.npz of `hmdiff recover`"
+            path,
+            f"not a recovered mesh ({reason:.120})",
+            "give the hypotheses.npz of `hmdiff recover`",
         ) from None
     vertices = numbers(path, "vertices_m", vertices, (None, 3))
     spread_mm = numbers(path, "spread_mm", spread_mm, (len(vertices),))

@@ -124,7 +124,7 @@ def _annotations(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # numpy raises many kinds on damaged files
         path.unlink()
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: damaged ({reason}); run again, it is shot anew") from None
+        raise ValueError(f"{path}: damaged ({reason:.120}); run again, it is shot anew") from None
 
 
 def _shoot_and_save(
