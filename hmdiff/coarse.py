@@ -96,9 +96,7 @@ def load(path: str | Path) -> CoarseMesh:
         return CoarseMesh(**{name: tensors[name] for name in _FIELDS})
     except (ValueError, TypeError, LookupError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{path}: not a coarse mesh ({reason:.120}); delete it, run again"
-        ) from None
+        raise ValueError(f"{path}: not a coarse mesh ({reason}); delete it, run again") from None
 
 
 def build(

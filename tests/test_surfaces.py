@@ -98,6 +98,7 @@ property float z\nelement face 1\nproperty list uchar int vertex_indices\nend_he
         ("a.ply", b"", "cannot be read as a mesh"),
         ("a.glb", b"glTF\x02\x00\x00\x00", "cannot be read as a mesh"),
         ("a.obj", b"nothing of a mesh", "mesh|triangles"),
+        ("a.obj", b"v 1 2\nv 1 3\nv 0 1\nf 1 2 3\n", "vertices"),
         (
             "a.ply",
             (PLY + "0 0 0\n1 0 0\n0 1 0\n3 0 1 7\n").encode(),

@@ -95,6 +95,7 @@ def read(path: Path) -> Surface:
         raise broken(
             path, f"cannot be read as a mesh ({error!s:.120})", "export it again"
         ) from None
+    vertices = numbers(path, "vertices", vertices, (None, 3))
     return valid(path, Surface(vertices * UPRIGHT, faces, colour))
 
 
@@ -107,9 +108,7 @@ def read_npz(path: Path) -> Surface:
     except (ValueError, KeyError) as error:
         reason = str(error).strip("'\"")
         raise broken(
-            path,
-            f"not a recovered mesh ({reason:.120})",
-            "give the hypotheses.npz of `hmdiff recover`",
+            path, f"not a recovered mesh ({reason})", "give the hypotheses.npz of `hmdiff recover`"
         ) from None
     vertices = numbers(path, "vertices_m", vertices, (None, 3))
     spread_mm = numbers(path, "spread_mm", spread_mm, (len(vertices),))
@@ -120,7 +119,6 @@ def read_npz(path: Path) -> Surface:
 def valid(path: Path, surface: Surface) -> Surface:
     """The surface, if it is one, in metres."""
     vertices, faces = surface.vertices_m, surface.faces
-    numbers(path, "vertices", vertices, (None, 3))
     inside = faces.ndim == 2 and faces.shape[1:] == (3,) and len(faces) > 0
     if not (
         inside and faces.dtype.kind in "iu" and 0 <= faces.min() <= faces.max() < len(vertices)
