@@ -93,6 +93,15 @@ def test_a_setting_that_diverged_is_never_the_best(sweeps, tmp_path):
     )
 
 
+def test_where_no_setting_is_worse_the_finding_says_so(sweeps, tmp_path):
+    gamma = sweeps[(sweeps["knob"] == "gamma") & (sweeps["value"] == 0.2)]
+    alike = pd.concat([gamma, gamma.assign(value=0.3)])
+    finding = figures.error_against_knob(alike, "gamma", PARAMS, tmp_path / "alike.png")
+    assert "60 mm MPVE; no other is worse" in finding
+    finding = figures.error_against_knob(gamma, "gamma", PARAMS, tmp_path / "one.png")
+    assert finding.endswith("60 mm MPVE")
+
+
 def test_bands_of_many_settings_are_those_of_errors_within_images(sweeps):
     """However hard images are, the bands are those of what is left: here noise alike everywhere."""
     rows = sweeps[sweeps["knob"] == "steps"].assign(value=lambda f: f["value"].astype(float))

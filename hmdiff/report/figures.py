@@ -177,8 +177,10 @@ def knob_finding(
     else:
         rows = sweeps[(sweeps["method"] == name) & (sweeps["knob"] == knob)]
         means = rows.groupby("value")[metric].mean().drop([value, *lost[name]])
-        worst = f"the worst of the others gives {means.max():.0f} mm at {means.idxmax():g}"
-        text += f"; {worst if (means > error).any() else 'no other is worse'}"
+        if (means > error).any():
+            text += f"; the worst of the others gives {means.max():.0f} mm at {means.idxmax():g}"
+        elif len(means):
+            text += "; no other is worse"
     gone = [f"{n} at {', '.join(f'{v:g}' for v in vs)}" for n, vs in lost.items() if vs]
     return text + (f"; diverged: {'; '.join(gone)}" if gone else "")
 
