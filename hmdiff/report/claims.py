@@ -372,9 +372,10 @@ def introduction(errors: pd.DataFrame, params: Params) -> list[str]:
         "large as the paper's, in proportion, lies outside it (who is ahead is too close to call, "
         f"but it is not by that much), and the claim is *{OPEN}* if it lies inside. The intervals "
         f"stand one by one: of many tests without any true difference, {tail:.1%} would hold and "
-        f"{tail:.1%} would not, by chance. They cover other images of the same kind, not other "
-        "trainings; of those, *Seeds* counts in how many the means stand in the claimed order. "
-        "Fewer steps means strictly fewer after tuning on validation images, in every seed.",
+        f"{tail:.1%} would not, by chance. They cover other images of the same people, neither "
+        "other people, of whom each has several images, nor other trainings; of those, *Seeds* "
+        "counts in how many the means stand in the claimed order. Fewer steps means strictly fewer "
+        "after tuning on validation images, in every seed.",
         "",
         "The paper makes the claims of Tables 3 to 5 on 3DPW; the other two sets ask whether they "
         "carry over. A tie in the paper (F@15 mm with Mesh Graphormer) claims nothing.",
