@@ -38,6 +38,10 @@ PLUS_NOTE = (
     "Ours+ replaces the gradient by the alignment in closed form (hmdiff/closed_form.py); Lift + "
     "Baseline A aligns Baseline A's mesh in the same way, without diffusion."
 )
+BASELINE_B_NOTE = (
+    "The paper stacks Baseline B up to about the cost of the diffusion; here it has as many layers "
+    "as the profile affords (g.baseline_b_layers). GFLOPs of both: the notes of Table 6."
+)
 PEERS_NOTE = (
     "Re-implemented rows are small networks in the manner of those systems (hmdiff/peers.py), "
     "trained on the same frozen features, images and steps as Ours; not the published networks."
@@ -180,6 +184,7 @@ def accuracy_table(
             SCEPTICS_NOTE,
             *poses_note(tuple(columns), data),
             *(peers_notes(tuple(columns), data) if peers else []),
+            *([BASELINE_B_NOTE] if number == 3 else []),
             *([PLUS_NOTE] if plus else []),
             *divergence_note(tuple(columns), data),
             *steps_note(number, data.params),
