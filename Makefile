@@ -2,7 +2,7 @@
 #   make repro                  the default study, in place: reports/
 #   make repro PROFILE=smoke    another profile, in a copy: runs/smoke/reports/ (RUN=... elsewhere)
 #   make test                   ruff, pytest, the smoke study, and nbval over the notebooks
-#   make soak                   kills of the smoke study and 100,000 hostile files: about 2 hours
+#   make soak                   kills of the smoke study and 100,000 hostile files: over an hour
 #   make audit                  known weaknesses of the pinned packages
 #   make setup                  the environment alone, .venv
 #   make lab                    JupyterLab
