@@ -180,7 +180,7 @@ def test_thirty_kills_of_the_smoke_study_change_no_result():
     rng = random.Random(SEED)
     stages = yaml.safe_load((whole / "dvc.lock").read_text())["stages"]
     kills = min(int(os.environ.get("HMDIFF_KILLS", KILLS)), len(stages))
-    most = 3 * len(stages) // (2 * kills)  # a kill costs the stage that it hits
+    most = 5 * len(stages) // (2 * kills)  # half of it on average, less the stage that is hit
     killed = 0
     while killed < kills and not repro(run, log, rng, most):
         killed += 1
