@@ -98,7 +98,7 @@ def blocks(path: Path) -> Iterator[tuple[str, str, BodyFrames]]:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise broken(path, f"not a whole parquet file ({error!s:.120})", "build it again") from None
+        raise broken(path, f"not a whole parquet file ({error})", "build it again") from None
 
 
 def _lists(array: np.ndarray) -> pa.ListArray:
@@ -139,7 +139,7 @@ def _block(path: Path, file: pq.ParquetFile, group: int) -> tuple[str, str, Body
         first = table.slice(0, 1).to_pylist()[0]
         return first["dataset"], first["split"], _frames(table, first)
     except Exception as error:  # pyarrow and numpy raise many kinds on damaged files
-        raise broken(path, f"not a whole parquet file ({error!s:.120})", "build it again") from None
+        raise broken(path, f"not a whole parquet file ({error})", "build it again") from None
 
 
 def _frames(table: pa.Table, first: dict) -> BodyFrames:

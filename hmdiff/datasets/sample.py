@@ -132,7 +132,7 @@ def read_json(path: Path, kind: type) -> Any:
         content = json.loads(path.read_bytes())
     except ValueError as error:  # of the decoder, of the parser, of numbers without end
         raise broken(
-            path, f"not whole JSON ({error!s:.120}): cut off or another file", "get it again"
+            path, f"not whole JSON ({error}): cut off or another file", "get it again"
         ) from None
     except RecursionError:
         raise broken(path, "nested without end", "get it again") from None
@@ -174,7 +174,7 @@ def image_size(path: Path) -> tuple[int, int]:
                     file.seek(max(0, file.tell() - 4096))
                     whole = b"\xff\xd9" in file.read()  # JPEG's end mark
         except Exception as error:  # decoders raise many kinds on damaged files
-            raise broken(path, f"empty or not an image ({error!s:.120})", remedy) from None
+            raise broken(path, f"empty or not an image ({error})", remedy) from None
     if not whole:
         raise broken(path, "cut off before its end", remedy)
     return size

@@ -124,7 +124,7 @@ def blocks(path: Path) -> Iterator[dict[str, np.ndarray]]:
                 size = min(BLOCK, n - start)
                 yield {key: _rows(path, key, *column, size) for key, column in columns.items()}
     except UNREADABLE as error:
-        reason = f"not a whole npz ({error!s:.120}): cut off or another file"
+        reason = f"not a whole npz ({error}): cut off or another file"
         raise broken(path, reason, "get it again") from None
 
 
@@ -139,7 +139,7 @@ def _header(path: Path, key: str, file: BinaryIO, shape: tuple) -> tuple[tuple, 
         have, by_column, kind = read(file)
     except ValueError as error:
         reason = " ".join(str(error).split())
-        raise broken(path, f"{key} is no array ({reason:.120})", "get it again") from None
+        raise broken(path, f"{key} is no array ({reason})", "get it again") from None
     kinds = "US" if key == "imgname" else "biuf"
     if kind.kind not in kinds or by_column or not 0 < kind.itemsize <= LONGEST or min(have) < 0:
         fault = f"{key} ({kind}) is no numbers or names: Python objects, huge items, or in columns"

@@ -59,7 +59,7 @@ def read_index(index: Path, root: Path) -> tuple[list[tuple[Path, Path]], np.nda
         content = yaml.safe_load(index.read_bytes())
     except Exception as error:  # the parser raises many kinds: dates, tags, endless nesting
         reason = " ".join(str(error).split())
-        raise broken(index, f"not whole YAML ({reason:.120})", "get it again") from None
+        raise broken(index, f"not whole YAML ({reason})", "get it again") from None
     if not isinstance(content, dict) or not {"img", "label"} <= content.keys():
         raise broken(index, "names no img and label", "is it another kind of file?")
     lists = [_named(index, root, content[key]) for key in ("img", "label")]

@@ -59,7 +59,7 @@ def read(path: str | Path) -> np.ndarray:
     except Image.UnidentifiedImageError:
         raise broken(path, "not a picture that can be read", REMEDY) from None
     except Exception as error:  # decoders raise many kinds on damaged files
-        raise broken(path, f"damaged picture ({error!s:.120})", "save or copy it again") from None
+        raise broken(path, f"damaged picture ({error})", "save or copy it again") from None
 
 
 def as_8_bit(image: Image.Image) -> np.ndarray:

@@ -92,9 +92,7 @@ def read(path: Path) -> Surface:
         if mesh.visual.kind == "vertex":
             colour = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255
     except Exception as error:  # trimesh's readers raise many kinds on damaged files
-        raise broken(
-            path, f"cannot be read as a mesh ({error!s:.120})", "export it again"
-        ) from None
+        raise broken(path, f"cannot be read as a mesh ({error})", "export it again") from None
     vertices = numbers(path, "vertices", vertices, (None, 3))
     return valid(path, Surface(vertices * UPRIGHT, faces, colour))
 

@@ -379,22 +379,17 @@ def introduction(errors: pd.DataFrame, params: Params) -> list[str]:
         "",
         "The paper makes the claims of Tables 3 to 5 on 3DPW; the other two sets ask whether they "
         "carry over. A tie in the paper (F@15 mm with Mesh Graphormer) claims nothing.",
-        *video(params),
-        *protocols(params),
+        *licensed(params),
     ]
 
 
-def video(params: Params) -> list[str]:
-    """What the intervals of the licensed sets leave out."""
-    text = "The test sets are video: frames of a sequence are alike, and the intervals too narrow."
-    return ["", text] if params.source == "raw" else []
-
-
-def protocols(params: Params) -> list[str]:
-    """On the licensed sets, how the field measures there; on the studio's the tables say it."""
+def licensed(params: Params) -> list[str]:
+    """On the licensed sets, what the intervals leave out, and how the field measures there; how it
+    is measured on the studio's the tables say."""
+    video = "The test sets are video: frames of a sequence are alike, and the intervals too narrow."
     found = (protocol_of(subject, params.source) for subject in dict.fromkeys(SUBJECTS.values()))
     lines = [f"Protocol {protocol.describe()}." for protocol in found]
-    return ["", *lines] if params.source == "raw" else []
+    return ["", video, "", *lines] if params.source == "raw" else []
 
 
 def write_claims(errors: pd.DataFrame, params: Params, out: str | Path) -> pd.DataFrame:
