@@ -28,7 +28,10 @@ endif
 smoke:
 	$(MAKE) repro PROFILE=smoke
 
-test: lint unit smoke notebooks
+# The unit tests beside the smoke study, a core each: much of both is start-up, which has one thread.
+test: lint
+	OMP_NUM_THREADS=1 $(MAKE) -j2 unit smoke
+	$(MAKE) notebooks
 
 lint: $(READY)
 	ruff check .

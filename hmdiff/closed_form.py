@@ -8,7 +8,9 @@ with the gain G_k (3V x 3J) that is best in the mean square: the ridge regressio
 misses on the gap that U shows. With the mean mesh in place of h0_hat this is the linear lift, and
 with one Gaussian joint noise it is a Kalman filter's update. The gain knows how far U can be
 trusted, joint by joint, so there is no gamma, no threshold and no gradient through g. It is fitted
-on the split that trains g, whose images phi has not seen.
+on the split that trains g, whose images phi has not seen. g has: where it misses less there than
+elsewhere, the gain trusts it too much. By the default profile's g, of U's own error, bodies miss
+104% there and on validation images, hands 94% and 99%.
 
 Each chain aligns with one pose of its own, so that the hypotheses show how unsure U is: u_i ~ U,
 shifted to U's mean, which the centre of H_0 then follows exactly, and drawn in by one factor. For U
@@ -138,7 +140,8 @@ def sample_plus(bench: Bench, knobs: Knobs, split: Split, gains: Gains, seed: in
     """`knobs.hypotheses` coarse meshes for each image: (n, hypotheses, V, 3), in main memory."""
     n = knobs.hypotheses
     parts = []
-    for part, batch_seed in processes.mine(list(batches(split, n, seed))):
+    for images, batch_seed in processes.mine(batches(len(split), n, seed)):
+        part = split.take(images)
         u = poses(part.U, n, gains.width, torch.Generator().manual_seed(batch_seed))
         parts.append(reverse(bench, part, u, knobs.steps, gains.G, batch_seed).cpu())
     return torch.cat(processes.together(parts)).unflatten(0, (-1, n))

@@ -5,7 +5,6 @@ knobs that are tuned on validation (steps, gamma, r, start) come from `Knobs`, s
 code serves the sweeps and the final tables.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -24,12 +23,15 @@ from .coarse import load as load_coarse
 from .denoiser import Baseline, Denoiser
 from .device import best_device
 from .metrics import METRICS, Protocol, evaluate_joints, evaluate_meshes, protocol_of
-from .params import Params
+from .params import Params, Tune
 from .sampler import Guidance, Samples, sample
 from .splits import Split
 from .train import OnePass, load_system, predict
 
+LIFT = "Linear lift of mean(U)"
 BARE_POSES = ("Detected pose u_c", "Mean of U")  # sceptic's rows without a mesh
+# Sec. 5, implementation details; gamma is summed over the N samples there, where it is a mean here.
+PRINTED = {"steps": 40, "N": 25, "r": 0.05, "gamma": 0.2 * 25, "eta": 0.0}
 CHAINS = 64  # chains that go through g at once: what fits the caches of a small machine
 
 
@@ -156,7 +158,8 @@ def run(bench: Bench, method: Method, knobs: Knobs, split: Split, seed: int = 0)
     """
     g, f, n = bench.system(method.checkpoint), bench.mesh.f, knobs.hypotheses
     parts = []
-    for part, batch_seed in processes.mine(list(batches(split, n, seed))):
+    for images, batch_seed in processes.mine(batches(len(split), n, seed)):
+        part = split.take(images)
         generator = torch.Generator().manual_seed(batch_seed)
         u, h_start = targets(bench, method, knobs, part, generator)
         c = g.condition(part.f_I.to(f.device), part.heat.to(f.device))
@@ -193,12 +196,12 @@ def by_image(parts: list[Samples], n: int) -> Samples:
     )
 
 
-def batches(split: Split, hypotheses: int, seed: int) -> Iterator[tuple[Split, int]]:
-    """The images whose chains go through g at once, each batch with a seed of its own, so that its
+def batches(images: int, hypotheses: int, seed: int) -> list[tuple[slice, int]]:
+    """Which images' chains go through g at once, each batch with a seed of its own, so that its
     result does not depend on the other batches."""
-    images = max(1, CHAINS // hypotheses)
-    for first in range(0, len(split), images):
-        yield split.take(slice(first, first + images)), seed * 1_000_003 + first
+    size = max(1, CHAINS // hypotheses)
+    firsts = range(0, images, size)
+    return [(slice(first, first + size), seed * 1_000_003 + first) for first in firsts]
 
 
 def targets(
@@ -287,16 +290,20 @@ def evaluate_sceptics(bench: Bench, split: Split, mean: Tensor) -> pd.DataFrame:
         mean: the mean coarse mesh of the split that trains g, (V, 3).
     """
     n, (detected, mean_of_U) = len(split), BARE_POSES
-    lifted = lift(bench, split.u_mean)
     return pd.concat(
         [
             rows(bench, "Mean pose", measure(bench, mean.expand(n, -1, -1), split), split),
-            rows(bench, "Linear lift of mean(U)", measure(bench, lifted, split), split),
+            evaluate_lift(bench, split),
             rows(bench, detected, measure_pose(bench, split.U.mode(), split), split),
             rows(bench, mean_of_U, measure_pose(bench, split.u_mean, split), split),
         ],
         ignore_index=True,
     )
+
+
+def evaluate_lift(bench: Bench, split: Split) -> pd.DataFrame:
+    """The linear lift of U's mean, without any diffusion."""
+    return rows(bench, LIFT, measure(bench, lift(bench, split.u_mean), split), split)
 
 
 def evaluate_one_pass(bench: Bench, name: str, model: OnePass, split: Split) -> pd.DataFrame:
@@ -311,18 +318,12 @@ def evaluate_baseline(bench: Bench, name: str, split: Split) -> pd.DataFrame:
     return evaluate_one_pass(bench, name, model, split)
 
 
-def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, dict]]:
-    """Tune every diffusion method on validation images, one knob at a time.
+def grids(tune: Tune) -> dict[str, dict[str, tuple]]:
+    """What each diffusion method tunes, one knob after the other.
 
     The order is the same for all: the weight of the guidance (or the start) at the default step
-    count, then the number of steps (`fewest_steps`), then eta. Ours is also swept over r and N,
-    for the figures; r and N stay at the paper's values.
-
-    Returns:
-        per-image errors of every setting tried (columns `knob`, `value` name it), and for each
-        method its tuned knobs.
+    count, then the number of steps (`fewest_steps`), then eta.
     """
-    tune, base = bench.params.tune, default_knobs(bench.params)
     firsts = {
         "Ours": {"gamma": tune.gamma},
         "Direct L2": {"gamma": tune.direct_gamma},
@@ -331,17 +332,23 @@ def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, dict]]:
         "Pose Feature": {},
         "Both Features": {},
     }
-    last = {"steps": tune.steps, "eta": tune.eta}
-    grids = {name: first | last for name, first in firsts.items()}
+    return {name: first | {"steps": tune.steps, "eta": tune.eta} for name, first in firsts.items()}
+
+
+def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, dict]]:
+    """Tune every diffusion method on validation images. Ours is also swept over r and N, for the
+    figures; r and N stay at the paper's values.
+
+    Returns:
+        per-image errors of every setting tried (columns `knob`, `value` name it), and for each
+        method its tuned knobs.
+    """
+    tune = bench.params.tune
     with tqdm(desc=f"{bench.subject} sweep {bench.seed}") as bar:
         search = Search(bench, split, bar)
-        tuned = {}
-        for name, grid in grids.items():
-            tuned[name] = base
-            for knob, values in grid.items():
-                tuned[name] = search.best(name, tuned[name], knob, values)
-        search.best("Ours", tuned["Ours"], "r", tune.r)
-        search.best("Ours", tuned["Ours"], "N", tune.N)
+        tuned = {name: search.tuned(name) for name in grids(tune)}
+        search.tried("Ours", tuned["Ours"], "r", tune.r)
+        search.tried("Ours", tuned["Ours"], "N", tune.N)
     return pd.concat(search.frames, ignore_index=True), {n: vars(k) for n, k in tuned.items()}
 
 
@@ -354,6 +361,13 @@ class Search:
     bar: tqdm
     frames: list[pd.DataFrame] = field(default_factory=list)
 
+    def tuned(self, name: str) -> Knobs:
+        """The knobs of method `name`, found along its `grids`."""
+        knobs = default_knobs(self.bench.params)
+        for knob, values in grids(self.bench.params.tune)[name].items():
+            knobs = self.best(name, knobs, knob, values)
+        return knobs
+
     def best(self, name: str, knobs: Knobs, knob: str, values: tuple) -> Knobs:
         """`knobs` with the value of `knob` that gives method `name` the lowest MPVE.
 
@@ -364,6 +378,12 @@ class Search:
             values = tuple(steps for steps in values if steps <= knobs.k_start)
         if values == (getattr(knobs, knob),):
             return knobs
+        errors = self.tried(name, knobs, knob, values)
+        chosen = fewest_steps(errors) if knob == "steps" else min(errors, key=errors.get)
+        return replace(knobs, **{knob: chosen})
+
+    def tried(self, name: str, knobs: Knobs, knob: str, values: tuple) -> dict:
+        """The MPVE of method `name` at each value of `knob`."""
         errors = {}
         for value in values:
             tried = replace(knobs, **{knob: value})
@@ -372,8 +392,7 @@ class Search:
             # A setting that diverges on any image is not a candidate.
             errors[value] = frame["MPVE"].mean() + 1e6 * (frame["diverged"].max() > 0)
             self.bar.update()
-        chosen = fewest_steps(errors) if knob == "steps" else min(errors, key=errors.get)
-        return replace(knobs, **{knob: chosen})
+        return errors
 
 
 def fewest_steps(errors: dict[int, float]) -> int:

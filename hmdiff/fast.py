@@ -295,7 +295,8 @@ def run(
     if (method.at, method.start, method.D_K) != ("h0_hat", "noise", "h0_hat"):
         raise ValueError(f"the fast path runs DAT from noise alone, not {method}")
     f, n, parts = bench.mesh.f, knobs.hypotheses, []
-    for part, batch_seed in batches(split, n, seed):
+    for images, batch_seed in batches(len(split), n, seed):
+        part = split.take(images)
         generator = torch.Generator().manual_seed(batch_seed)
         u, _ = targets(bench, method, knobs, part, generator)
         g = bind(bench, method.checkpoint, part, dtype)
@@ -317,7 +318,8 @@ def sample_plus(
 ) -> Tensor:
     """As `closed_form.sample_plus`: (n, hypotheses, V, 3), in main memory."""
     f, n, parts = bench.mesh.f, knobs.hypotheses, []
-    for part, batch_seed in batches(split, n, seed):
+    for images, batch_seed in batches(len(split), n, seed):
+        part = split.take(images)
         u = poses(part.U, n, gains.width, torch.Generator().manual_seed(batch_seed))
         u = u.flatten(0, 1).to(f)
         g = bind(bench, "image", part, dtype)

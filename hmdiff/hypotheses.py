@@ -58,7 +58,7 @@ def by_number(bench: Bench, samples: Samples, split: Split, sizes: Sequence[int]
     """Errors of the first M hypotheses of each image, in three readings (`kind`).
 
     mean: of their centre, a prediction; single: of one of them, in the mean; oracle: of the best of
-    them by each measure, which takes the truth to find and therefore is a bound, no prediction.
+    them by each measure, which takes the truth to find and therefore is no prediction.
 
     Returns:
         a row for each image, kind and M: image, dataset, person, kind, M, `diverged` (share of the

@@ -6,7 +6,7 @@ A profile (profiles/*.yaml) is an overlay on params.yaml, merged key by key befo
 import json
 import reprlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -22,6 +22,8 @@ Length = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Subject = Literal["body", "hand"]
+T = TypeVar("T")
+Grid = Annotated[tuple[T, ...], Field(min_length=1)]  # values to try
 Source = Literal["studio", "raw"]
 
 
@@ -190,14 +192,14 @@ class Sampler(Block):
 
 class Tune(Block):
     images: Positive
-    steps: tuple[Positive, ...]
-    gamma: tuple[Weight, ...]
-    r: tuple[Annotated[float, Field(ge=0, le=1)], ...]
-    N: tuple[Positive, ...]
-    direct_gamma: tuple[Weight, ...]
-    start_step: tuple[Positive, ...]
-    eta: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]
-    plus_steps: tuple[Positive, ...]
+    steps: Grid[Positive]
+    gamma: Grid[Weight]
+    r: Grid[Annotated[float, Field(ge=0, le=1)]]
+    N: Grid[Positive]
+    direct_gamma: Grid[Weight]
+    start_step: Grid[Positive]
+    eta: Grid[Annotated[float, Field(ge=0, le=1)]]
+    plus_steps: Grid[Positive]
 
 
 class Trial(Block):
@@ -239,7 +241,7 @@ class Hypotheses(Block):
 
 class Readings(Block):
     images: Positive
-    train: tuple[Literal["epsilon", "h0", "literal", "alpha"], ...]
+    train: tuple[Literal["epsilon", "h0", "literal", "alpha", "quarter", "fourfold"], ...]
 
 
 class Stats(Block):

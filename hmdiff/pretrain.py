@@ -148,7 +148,7 @@ def phases_of(train: CropSet, settings: params.Phi) -> list[Phase]:
             fault = f"no image of {min(missing)} trains phi ({subject})"
             raise ValueError(f"params.yaml: phi.{name}: {fault}; add it to prepare.extra")
         size = min(settings.batch, count)
-        processes.check_batch(size, "phi.batch")
+        processes.check_share(size, "phi.batch")
         phases.append(Phase(name, shares, count // size, size, epochs, lr))
     return phases
 

@@ -84,10 +84,10 @@ def agree(value: Any) -> Any:
     return broadcast_object_list([value])[0]
 
 
-def check_batch(size: int, key: str) -> None:
-    """ValueError where a batch that trains has too few samples for the processes."""
+def check_share(size: int, key: str) -> None:
+    """ValueError where what the processes share, such as a batch, has too few samples for them."""
     if size < count():
-        fault = f"{size} samples a batch cannot be spread over {count()} processes"
+        fault = f"{size} samples cannot be spread over {count()} processes"
         raise ValueError(f"params.yaml: {key}: {fault}; start {size} or fewer")
 
 

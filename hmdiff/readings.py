@@ -10,12 +10,11 @@ from dataclasses import replace
 import pandas as pd
 from tqdm import tqdm
 
-from .evaluate import READINGS, Bench, Knobs, Method, Search, evaluate
+from .evaluate import PRINTED, READINGS, Bench, Knobs, Method, Search, evaluate
 from .params import Params
 from .splits import Split
 
-PRINTED = "Every value as printed"
-PRINTED_STEPS = 40  # Sec. 5, implementation details
+AS_PRINTED = "Every value as printed"
 
 
 def present(params: Params) -> dict[str, Method]:
@@ -42,20 +41,18 @@ def tune_readings(bench: Bench, ours: Knobs, split: Split) -> tuple[pd.DataFrame
 
 
 def printed(params: Params, ours: Knobs) -> Knobs:
-    """gamma, r, N, K and the number of steps of the paper's implementation details.
+    """The paper's own values, with as many hypotheses as Ours has here.
 
-    gamma is summed over the N samples there. A schedule of fewer steps is taken whole.
+    A schedule of fewer steps is taken whole.
     """
-    s = params.sampler
-    steps = min(PRINTED_STEPS, params.diffusion.K)
-    return replace(ours, gamma=s.gamma * s.N, r=s.r, N=s.N, steps=steps)
+    return replace(ours, **PRINTED | {"steps": min(PRINTED["steps"], params.diffusion.K)})
 
 
 def evaluate_readings(
     bench: Bench, ours: Knobs, knobs: dict[str, Knobs], split: Split
 ) -> pd.DataFrame:
     """Per-image errors of Ours, of the paper's own values, and of each reading at its knobs."""
-    literal = evaluate(bench, "Ours", printed(bench.params, ours), split).assign(method=PRINTED)
+    literal = evaluate(bench, "Ours", printed(bench.params, ours), split).assign(method=AS_PRINTED)
     frames = [evaluate(bench, "Ours", ours, split), literal]
     for name in tqdm(knobs, desc=f"{bench.subject} readings, test"):
         frames.append(evaluate(bench, name, knobs[name], split))

@@ -18,6 +18,8 @@ from .metrics import METRICS
 from .params import Stats
 from .stored import read_table
 
+# Per-image errors: data/errors/{subject}/{group}-{seed}.parquet.
+GROUPS = ("main", "diffusion", "dat", "components")
 KEYS = ["dataset", "image", "method", "seed"]
 COLUMNS = ("image", "dataset", "subject", "method", "seed", "steps", "hypotheses", *METRICS)
 SAME_MM = 0.05  # two evaluations of one system may differ by rounding, not by more
@@ -37,6 +39,15 @@ class Interval:
     def measured(self) -> bool:
         """False when the method has this measure on no image at all."""
         return self.failed < self.images
+
+
+def error_files(data: Path, subject: str, seeds: Iterable[int]) -> list[Path]:
+    """The files of a subject's per-image errors: those of the peers, and each group's of each seed.
+
+    Named rather than found: a seed that a study has given up leaves its files behind.
+    """
+    own = [data / "errors" / subject / f"{group}-{s}.parquet" for s in seeds for group in GROUPS]
+    return [data / "peers" / f"{subject}.parquet", *own]
 
 
 def read_errors(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -76,7 +87,7 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
     3DPW shows several people in one image. They are told apart by their order, which all methods
     share; so a frame is named whole, never a part of it.
     """
-    by = [name for name in (*KEYS, "kind", "M") if name in rows]
+    by = [name for name in (*KEYS, "kind", "M", "g_steps") if name in rows]
     person = rows.groupby(by, observed=True).cumcount()
     names = rows["image"].astype(str)
     return rows.assign(image=names.where(person == 0, names + "#" + person.astype(str)))

@@ -42,6 +42,7 @@ class Variant:
         diffusion: a denoiser, or a baseline of one pass; `stacked`: Baseline B's layers.
         output, schedule: in place of `g.output` and `diffusion.schedule` of params.yaml.
         literal: L_Diff's target as printed (see `losses.diffusion_loss`).
+        length: of training, in `g.steps` of params.yaml.
     """
 
     image: bool = True
@@ -51,6 +52,7 @@ class Variant:
     output: Literal["v", "epsilon", "h0"] | None = None
     schedule: Literal["beta", "alpha"] | None = None
     literal: bool = False
+    length: float = 1.0
 
 
 VARIANTS = {
@@ -67,6 +69,9 @@ READINGS = {
     "literal": Variant(literal=True),
     "alpha": Variant(schedule="alpha"),
 }
+# `image`, trained for less and for more: is it trained enough? See `convergence`.
+LENGTHS = {"quarter": Variant(length=0.25), "fourfold": Variant(length=4.0)}
+TRAINED = VARIANTS | READINGS | LENGTHS
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def build(
     variant: str, subject: str, params: Params, V: int, J: int, mean: Tensor | None = None
 ) -> Denoiser | Baseline:
     """The untrained network of a variant; baselines start at the mean mesh `mean` (V, 3)."""
-    kind, g = (VARIANTS | READINGS)[variant], params.g
+    kind, g = TRAINED[variant], params.g
     layers = g.baseline_b_layers[subject] if kind.stacked else 1
     net = VertexTransformer(
         V, J if kind.heat else 0, kind.image, g.width, g.heads, g.feedforward, layers
@@ -120,6 +125,11 @@ def build(
         alpha = make_alpha(d.K, kind.schedule or d.schedule, d.beta)
         return Denoiser(net, alpha, kind.output or g.output, kind.literal)
     return Baseline(net, torch.zeros(V, 3) if mean is None else mean)
+
+
+def steps_of(variant: str, subject: str, params: Params) -> int:
+    """Optimiser steps of a variant's training, before any last phase."""
+    return max(1, round(TRAINED[variant].length * params.g.steps[subject]))
 
 
 def load_system(path: Path, params: Params) -> Denoiser | Baseline:
@@ -142,6 +152,7 @@ def train(
     resume: Path,
 ) -> pd.DataFrame:
     """Train one variant with one seed; arguments, results and errors as of `fit`."""
+    params = settings.with_g(params, {"steps": {subject: steps_of(variant, subject, params)}})
     torch.manual_seed(seed)
     model = build(variant, subject, params, data.h_0.shape[1], mesh.f.shape[0], data.h_0.mean(0))
     return fit(model, variant, subject, seed, data, val, mesh, params, out, resume)
@@ -170,15 +181,16 @@ def fit(
         more: further metadata of the checkpoint.
 
     Returns:
-        the history, a row every 20 steps: step, loss (their mean), val_loss (of the EMA, at some
-        twenty of the rows, NaN else) and the learning rate.
+        the history, a row every 20 steps and at the last: step, loss (their mean), val_loss (of the
+        EMA, at some twenty of the rows and at the last, NaN else) and the learning rate.
 
     Raises:
         FloatingPointError, ValueError: one line, if the loss stops being finite, `data` lacks a
-            data set that `g` names, or there are more processes than samples in a batch.
+            data set that `g` names, or there are more processes than samples in a batch or
+            validation images.
     """
     g = params.g
-    processes.check_batch(g.batch, "g.batch")
+    processes.check_share(g.batch, "g.batch")
     plan = [phase for phase in phases_of(data, subject, g) for _ in range(phase.steps)]  # by step
     steps = len(plan)
     model.to(best_device())
@@ -187,6 +199,7 @@ def fit(
     schedule = cycle(optimizer, plan[0])
     generator = torch.Generator().manual_seed(seed)
     val, look = val.evenly(params.search.images), 20 * max(1, steps // 400)
+    processes.check_share(len(val), "search.images")
     key = {"variant": variant, "subject": subject, "seed": seed, "data": digest(data, mesh)}
     key |= {"val": digest(val, mesh)}
     mesh = mesh.to(best_device())
@@ -220,12 +233,13 @@ def fit(
         decay = min(g.ema, (1 + step) / (10 + step))
         for average, p in zip(ema.parameters(), model.parameters(), strict=True):
             average.lerp_(p.detach(), 1 - decay)
-        running += loss.item() / 20
-        if (step + 1) % 20 == 0:
-            seen = (step + 1) % look == 0
+        last, running = step + 1 == steps, running + loss.item() / 20
+        if last or (step + 1) % 20 == 0:
+            seen = last or (step + 1) % look == 0
             val_loss = held_out_loss(ema, val, mesh, params) if seen else math.nan
-            history.append([step + 1, running, val_loss, schedule.get_last_lr()[0]])
-            bar.set_postfix(loss=f"{running:.4f}")
+            mean = running * (20 / (step % 20 + 1))  # the last row may stand for fewer steps
+            history.append([step + 1, mean, val_loss, schedule.get_last_lr()[0]])
+            bar.set_postfix(loss=f"{mean:.4f}")
             running = 0.0
         schedule.step()
         if keeper.due():

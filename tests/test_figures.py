@@ -73,7 +73,7 @@ def recovery(image: np.ndarray) -> tuple[Recovery, np.ndarray]:
 
 
 def test_the_finding_about_steps_names_the_best_method_and_setting(sweeps, tmp_path):
-    finding = figures.error_against_steps(sweeps, PARAMS, tmp_path / "steps.png")
+    finding = figures.error_against_knob(sweeps, "steps", PARAMS, tmp_path / "steps.png")
     assert "Ours is best at steps = 10, with 60 mm MPVE" in finding
     assert "Image Feature with 75 mm at 20" in finding
     with Image.open(tmp_path / "steps.png") as image:
@@ -261,7 +261,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def reports(sweeps, tmp_path) -> Path:
-    figures.error_against_steps(sweeps, PARAMS, tmp_path / "figures" / "steps.png")
+    figures.error_against_knob(sweeps, "steps", PARAMS, tmp_path / "figures" / "steps.png")
     for folder in ("tables", "notebooks"):
         (tmp_path / folder).mkdir()
     table = "### Table {n}\n\n| Method | MPVE |\n| :-- | --: |\n| a <b> & c | 1 |\n\n- note {n}\n"

@@ -124,7 +124,7 @@ def drawn(monkeypatch) -> list[str]:
 @pytest.mark.parametrize("source", LABELS)
 def test_figures_say_what_they_show(source, sweeps, drawn, tmp_path):
     params, out = SETTINGS[source], tmp_path / "x.png"
-    figures.error_against_steps(sweeps, params, out)
+    figures.error_against_knob(sweeps, "steps", params, out)
     errors = test_tables.errors_frame()
     figures.differences(errors, params, out)
     uncertain.error_by_number(test_hypotheses.made_up(), "body", params, out)

@@ -107,6 +107,7 @@ TUNE = {"epochs": {"body": 5, "hand": 0}, "lr": 1e-4}
         ("g.width", 64, "g.width"),
         ("source", "internet", "source"),
         ("seeds", [], "seeds"),
+        ("tune.r", [], "tune.r"),
         ("sampler.steps", 201, "201 steps asked for, but diffusion.K is 200"),
         ("tune.steps", [10, 500], "500 steps asked for, but diffusion.K is 200"),
         ("sampler.steps", 120, "sampler.steps: 120 steps do not fit below tune.start_step 100"),

@@ -50,7 +50,7 @@ def test_a_process_started_by_itself_is_the_first_of_one_and_changes_nothing():
 def test_more_processes_than_samples_in_a_batch_are_refused_in_one_line(monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 9)
     with pytest.raises(ValueError, match=r"g.batch: 8 samples .* 9 processes"):
-        processes.check_batch(8, "g.batch")
+        processes.check_share(8, "g.batch")
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ def test_a_release_holds_reports_provenance_and_what_recovery_needs(run, tmp_pat
     for _ in range(2):  # the second replaces the first
         assert release.main([str(run), str(out), "one hour"]) == 0
     assert (out / "tables/a.txt").read_text() == "tables"
+    assert "Which of the paper" in (out / "index.html").read_text()
     names = {path.name for path in (out / "weights").iterdir()}
     for subject in ("body", "hand"):
         variants = ("image", "pose", "both", "baseline_a", "baseline_b")

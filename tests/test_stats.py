@@ -1,8 +1,11 @@
 """Bootstrap intervals against scipy and normal theory; seeds, pairs and gaps in errors frames."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
@@ -111,6 +114,19 @@ def test_spread_over_seeds_is_the_deviation_of_their_means() -> None:
     errors = pd.concat([frame(seed=s).assign(MPVE=float(v)) for s, v in ((0, 80), (1, 84))])
     assert stats.spread_over_seeds(errors, "Ours", "MPVE") == pytest.approx(2 * 2**0.5)
     assert np.isnan(stats.spread_over_seeds(frame(), "Ours", "MPVE"))
+
+
+def test_files_of_a_seed_that_was_given_up_are_not_asked_for(tmp_path) -> None:
+    files = stats.error_files(tmp_path, "body", (0, 2))
+    folder = tmp_path / "errors/body"
+    assert set(files) == {
+        tmp_path / "peers/body.parquet",
+        *(folder / f"{group}-{s}.parquet" for group in stats.GROUPS for s in (0, 2)),
+    }
+    stages = yaml.safe_load((Path(__file__).parents[1] / "dvc.yaml").read_text())["stages"]
+    made = [out for stage in stages.values() for out in stage.get("outs", [])]
+    for group in stats.GROUPS:
+        assert f"data/errors/${{item.subject}}/{group}-${{item.seed}}.parquet" in made
 
 
 def test_a_system_in_two_files_counts_once(tmp_path) -> None:

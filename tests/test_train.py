@@ -131,6 +131,34 @@ def test_looks_at_validation_images_change_nothing_and_are_of_the_averaged_weigh
     assert runs["own"]["val_loss"].iloc[-1] == pytest.approx(by_hand.item(), rel=1e-5)
 
 
+def test_the_last_step_has_a_row_whatever_the_number_of_steps(split, mesh, params, tmp_path):
+    """g.steps is 26: a row at 20 and one for the six steps after it, with the loss of the end."""
+    params = hmdiff_params.with_g(params, {"steps": {"hand": 26}})
+    seen = []
+
+    def watched(*args):
+        loss = loss_of(*args)
+        seen.append(loss.item())
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "loss_of", watched)
+        out = tmp_path / "out"
+        history = train("image", "hand", 0, split, split, mesh, params, out, tmp_path / "resume")
+    assert list(history["step"]) == [20, 26] and history["val_loss"].notna().all()
+    assert history["loss"].to_numpy() == pytest.approx([np.mean(seen[:20]), np.mean(seen[20:])])
+    system = load_system(out / "model.safetensors", params)
+    held = train_module.held_out_loss(system, split, mesh, params)
+    assert history["val_loss"].iloc[-1] == pytest.approx(held, rel=1e-5)
+
+
+def test_a_grid_of_one_value_is_swept_for_the_figures_all_the_same(bench, split):
+    tune = bench.params.tune.model_copy(update={"r": (bench.params.sampler.r,), "N": (3,)})
+    bench.params = bench.params.model_copy(update={"tune": tune})
+    frame, _ = evaluate.sweep(bench, split)
+    assert {"r", "N"} <= set(frame["knob"])
+
+
 def test_a_fall_is_told_from_a_level():
     step = np.arange(20, 2020, 20)
     seen = np.where(step % 100 == 0, 1.0, np.nan)

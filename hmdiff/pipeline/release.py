@@ -2,10 +2,10 @@
 
     python -m hmdiff.pipeline.release runs/study reports/released/study "40 minutes on two cores"
 
-A release holds the run's tables, claims, figures, parameters and lock file; the weights of phi, g
-and the baselines of the first seed in half precision, with all else that `hmdiff recover` needs
-(bundle.py); and provenance.json: profile, seeds, commit, hardware, versions, and the remark given.
-Run from the project's root.
+A release holds the run's tables, claims and figures with a front page, parameters and lock file;
+the weights of phi, g and the baselines of the first seed in half precision, with all else that
+`hmdiff recover` needs (bundle.py); and provenance.json: profile, seeds, commit, hardware, versions,
+and the remark given. Run from the project's root.
 """
 
 import json
@@ -20,6 +20,7 @@ from ..checkpoint import load_weights, save_weights
 from ..files import replace_folder, write_file
 from ..params import read_yaml
 from ..recovery.bundle import SUBJECTS, gather, half
+from ..report.front_page import write_index
 from ..train import VARIANTS
 from . import command
 
@@ -53,6 +54,7 @@ def release(run: Path, out: Path, remark: str) -> None:
             (shutil.copytree if path.is_dir() else shutil.copy2)(path, part / path.name)
         for name in ("params.yaml", "dvc.lock"):
             shutil.copy2(run / name, part / name)
+        write_index(part)
         for name, path in weights.items():
             tensors, meta = load_weights(path)
             save_weights(part / "weights" / f"{name}.safetensors", half(tensors), meta)

@@ -12,9 +12,11 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
+from ..convergence import METHODS
 from ..params import Params
 from ..stats import Interval, by_image, resample
 from ..train import fall
+from .breakdowns import by_length
 from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
 from .labels import labels
 from .paper import TABLES
@@ -98,13 +100,6 @@ def methods_of(sweeps: pd.DataFrame, knob: str) -> list[str]:
     return methods
 
 
-def error_against_steps(
-    sweeps: pd.DataFrame, params: Params, out: Path, metric: str = "MPVE"
-) -> str:
-    """Error against the number of reverse steps, for each method, on validation images."""
-    return error_against_knob(sweeps, "steps", params, out, metric)
-
-
 def error_against_knob(
     sweeps: pd.DataFrame, knob: str, params: Params, out: Path, metric: str = "MPVE"
 ) -> str:
@@ -185,6 +180,34 @@ def knob_finding(
     return text + (f"; diverged: {'; '.join(gone)}" if gone else "")
 
 
+def convergence(errors: pd.DataFrame, params: Params, out: Path, metric: str = "MPVE") -> str:
+    """Error against the length of g's training, a panel for each test set, with 95% bands.
+
+    Args:
+        errors: of one subject, frames of `convergence.evaluate_length` with a column `g_steps`.
+    """
+    steps, words = sorted(errors["g_steps"].unique()), labels(params)
+    sets = list(dict.fromkeys(errors["dataset"]))
+    told = []
+    with rc_context(STYLE):
+        made, axes = figure(len(sets), 1, max(7.0, 4.2 * len(sets)), 4.2)
+        for ax, dataset in zip(axes[0], sets, strict=True):
+            wide = by_length(errors[errors["dataset"] == dataset], metric)
+            found = resample(wide, BOOTSTRAP, LEVEL)
+            for i, method in enumerate(METHODS):
+                draw_band(ax, steps, {n: found.interval((n, method)) for n in steps}, method, i)
+            ax.set_xticks(range(len(steps)), [f"{n:,}" for n in steps])
+            ax.set(title=words.sets[dataset], xlabel="training steps of g (each cycle whole)")
+            gains = [found.difference((n, "Image Feature"), (n, "Ours")) for n in steps]
+            gained = ", ".join(f"{gain.mean:.1f}" for gain in gains)
+            told.append(f"{gained} mm on {words.sets[dataset]}")
+        axes[0, 0].set_ylabel(f"{metric}, mm (test, {words.origin})")
+        axes[0, -1].legend(fontsize=9, title="bands: 95% over images", title_fontsize=9)
+        subject, trained = errors["subject"].iloc[0], ", ".join(f"{n:,}" for n in steps)
+        finding = f"{subject}: with g trained for {trained} steps DAT gains {' and '.join(told)}"
+        return save(made, finding, out)
+
+
 def relative_gap(
     R: np.ndarray, active: np.ndarray, out: Path, ks: Sequence[int] | None = None, r: float = 0.05
 ) -> str:
@@ -222,10 +245,11 @@ def relative_gap(
             ax.set_xlim(-0.6, len(x) - 0.4)
         off = int(np.argmax(share <= 50)) if (share <= 50).any() else None
         when = f"half are switched off by k = {labels[off]}" if off is not None else "most stay on"
-        finding = (
-            f"The relative gap falls to a median of {middle[-1, 1]:.2g}; "
-            f"{when}, and {share[-1]:.0f}% of chains are guided to the end"
-        )
+        end = f"{when}, and {share[-1]:.0f}% of chains are guided to the end"
+        if share.min() == 100:
+            end = "every chain is guided to the end"
+        fall = f"The relative gap falls to a median of {middle[-1, 1]:.2g}"
+        finding = f"{fall if len(R) > 1 else 'One step, at which R_K is 1'}; {end}"
         return save(made, finding, out)
 
 
@@ -241,7 +265,9 @@ def calibration(covered: pd.DataFrame, out: Path) -> str:
         axes[0, 0].plot([0, 1], [0, 1], "--", color="0.6", label="calibrated")
         for i, (name, shares) in enumerate(covered.items()):
             axes[0, 0].plot(shares, label=name, color=OKABE_ITO[i], linestyle=LINES[i])
-        axes[0, 0].set(xlabel="probability of U's smallest region", ylabel="joints inside it")
+        axes[0, 0].set(
+            xlabel="probability of U's smallest region", ylabel="share of joints inside it"
+        )
         axes[0, 0].set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axes[0, 0].legend()
         mean = covered.mean(axis=1)

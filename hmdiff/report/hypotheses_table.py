@@ -54,7 +54,7 @@ def hypotheses_table(dataset: str, errors: pd.DataFrame, params: Params) -> Shee
             Section(tuple(line(m, kind) for m in methods for kind in ("mean", "single"))),
             Section(
                 tuple(line(m, "oracle") for m in methods),
-                "Oracle: takes the truth to pick the best, a bound and no prediction",
+                "Oracle: takes the truth to pick one: no prediction, and no bound on the centre",
             ),
             Section(
                 tuple(map(gain, methods)), "Paired differences; positive where the centre is better"
@@ -71,7 +71,7 @@ def hypotheses_table(dataset: str, errors: pd.DataFrame, params: Params) -> Shee
 
 def notes(dataset: str, rows: pd.DataFrame, params: Params) -> tuple[str, ...]:
     """What the table is, over which images, and which chains diverged."""
-    images, words = len(rows[["image", "person"]].drop_duplicates()), labels(params)
+    images, words = len(columns_of(rows, "MPJPE")), labels(params)
     lost = rows[rows["M"] == rows["M"].max()].groupby("method", sort=False)["diverged"].mean()
     named = ", ".join(f"{method} {share:.1%}" for method, share in lost.items() if share > 0)
     return (
@@ -83,7 +83,8 @@ def notes(dataset: str, rows: pd.DataFrame, params: Params) -> tuple[str, ...]:
         "M: the first M hypotheses of an image. Mean of M: the error of their centre, the paper's "
         "prediction. Single: the mean error of one of them.",
         "Best of M (oracle): the least error among them. It falls with M for any hypotheses, even "
-        "for noise, so that it says what their spread reaches and not what a system attains.",
+        "for noise, so that it says what their spread reaches and not what a system attains. The "
+        "centre is none of the M and may be better.",
         f"Protocol {protocol_of(SUBJECTS[dataset], params.source).describe()}.",
         *([f"Diverged chains, stopped by the sampler: {named}."] if named else []),
     )

@@ -44,7 +44,8 @@ BASELINE_B_NOTE = (
 )
 PEERS_NOTE = (
     "Re-implemented rows are small networks in the manner of those systems (hmdiff/peers.py), "
-    "trained on the same frozen features, images and steps as Ours; not the published networks."
+    "trained on the same frozen features, images and steps as Ours, each once; not the published "
+    "networks."
 )
 
 # (number, file stem, measured columns by test set)

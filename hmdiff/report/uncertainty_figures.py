@@ -86,7 +86,9 @@ def uncertainty(
             ylabel=f"RMS error, mm (test, {labels(params).origin})",
         )
         right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        right.set(xlabel="probability of the ball about the centre", ylabel="vertices inside it")
+        right.set(
+            xlabel="probability of the ball about the centre", ylabel="share of vertices inside it"
+        )
         for ax in (left, right):
             ax.axline((0, 0), slope=1, linestyle="--", color="0.6", linewidth=1.2, zorder=1)
         right.text(0.86, 0.84, "honest", color="0.4", rotation=45, ha="right", va="bottom")

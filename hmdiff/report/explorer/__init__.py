@@ -335,6 +335,7 @@ def write(data: dict, sheets: list[tuple[str, Markup]], out: Path) -> Path:
         script=Markup(asset("numbers.js") + asset("views.js")),
         kinds=KINDS,
         sheets=sheets,
+        whole=all(found["total"] == len(found["images"]) for found in data["sets"].values()),
         **{name: data[name] for name in ("profile", "origin", "made")},
     )
     size = len(page.encode())

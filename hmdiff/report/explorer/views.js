@@ -196,7 +196,9 @@ function summary(c, found, set) {
     line(`${c.a} minus ${c.b}, in pairs`, found.D)}</tbody>`;
   const sign = data.metrics[c.metric].lower ? 1 : -1, D = found.D;
   const better = sign * D.mean < 0 ? c.a : c.b;
-  $("verdict").textContent = !D.n ? "" : D.low <= 0 && D.high >= 0
+  $("verdict").textContent = !D.n ? "" : D.low === 0 && D.high === 0
+    ? "The same errors on every image: what sets the two apart never acted."
+    : D.low <= 0 && D.high >= 0
     ? "Undecided: the interval of the paired difference holds zero."
     : `${better} is better on these images: the interval of the paired difference lies on one ` +
       "side of zero.";
