@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from hmdiff import params
+from hmdiff.metrics import protocol_of
 from hmdiff.pipeline import profiles
 from hmdiff.report import paper
 
@@ -107,6 +108,15 @@ def test_a_stage_depends_on_exactly_the_code_it_runs(name):
         assert notebook.relative_to(ROOT).as_posix() in deps
     used = reached(code_of(STAGES[name]), set() if name == "models" else CUT)
     assert {dep for dep in deps if dep.startswith("hmdiff/")} == used
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_new_regressor_of_the_field_measures_anew(name):
+    """Joints of licensed bodies are read with a file that no stage makes."""
+    reads = {"load_bench(", "load_regressor("}
+    if any(call in code_of(STAGES[name]) for call in reads):
+        assert protocol_of("body", "raw").file.startswith("models/")
+        assert "data/raw/models" in body(STAGES[name])["deps"]
 
 
 def test_a_new_figure_style_trains_and_evaluates_nothing():

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import stats
+from .. import peers, stats
+from ..closed_form import NAME as PLUS
+from ..closed_form import ORACLE
+from ..evaluate import LIFT
 from ..metrics import METRICS, protocol_of
 from ..params import Params
 from ..stats import Interval
@@ -22,12 +25,10 @@ from .paper import LABELS, LOWER, PaperTable
 from .typeset import Cell, Group, Section, Sheet
 
 SUBJECTS = {"threedpw": "body", "human36m": "body", "freihand": "hand"}
-SCEPTICS = ("Mean pose", "Linear lift of mean(U)", "Detected pose u_c", "Baseline A")
-ORACLE = "Lift of the true joints"  # closed_form.py
+SCEPTICS = ("Mean pose", LIFT, "Detected pose u_c", "Baseline A")
 IF_PRESENT = ("Mean of U", "Lift + Baseline A", "Ours (gamma as printed)", ORACLE)
-PLUS = "Ours+"  # closed_form.py
 FAST, PRINTED = ", fast path", "the paper's setting"  # speed.py
-PEERS = ("FastMETRO-style", "Pose2Mesh-style", "HMR-style")  # peers.py
+PEERS = tuple(peers.PEERS.values())
 ABLATION = ("MPVE", "MPJPE", "PA_MPJPE")
 SCEPTICS_NOTE = (
     "Sceptic's rows: what a diffusion model has to beat. Detected pose u_c and Mean of U are poses "
@@ -164,7 +165,7 @@ def accuracy_table(
         found = tuple((name, (*blank, *cells(name, steps))) for name in names)
         return [Section(found, title)] if found else []
 
-    peers = [name for name in PEERS if number < 3 and any(data.has(d, name) for d in columns)]
+    rivals = [name for name in PEERS if number < 3 and any(data.has(d, name) for d in columns)]
     plus = [PLUS] if any(data.has(d, PLUS) for d in columns) else []
     sets = ", ".join(words.sets[dataset] for dataset in columns)
     return Sheet(
@@ -176,7 +177,7 @@ def accuracy_table(
         ),
         sections=(
             Section(rows),
-            *unpublished(peers, "Re-implemented, same features (not in the paper)"),
+            *unpublished(rivals, "Re-implemented, same features (not in the paper)"),
             *unpublished(plus, "Beyond the paper", steps=True),
             *unpublished(extra, "Sceptic's rows (not in the paper)"),
         ),
@@ -184,7 +185,7 @@ def accuracy_table(
             *notes(tuple(columns), data),
             SCEPTICS_NOTE,
             *poses_note(tuple(columns), data),
-            *(peers_notes(tuple(columns), data) if peers else []),
+            *(peers_notes(tuple(columns), data) if rivals else []),
             *([BASELINE_B_NOTE] if number == 3 else []),
             *([PLUS_NOTE] if plus else []),
             *divergence_note(tuple(columns), data),
