@@ -147,6 +147,8 @@ def test_the_errors_in_the_page_are_those_of_the_files(known, errors):
 def test_strata_and_people_stand_beside_their_images(known, strata):
     truth = strata.set_index(["dataset", "image"])
     for dataset, found in known["sets"].items():
+        table = explorer.strata_in(known, dataset)
+        pd.testing.assert_frame_equal(table, truth.loc[dataset].loc[table.index, table.columns])
         assert found["images"] == sorted(found["images"]) and len(found["images"]) == N
         assert set(found["people"]) == {"p-1"}
         assert ("facing" in found["strata"]) == (dataset != "freihand")

@@ -370,3 +370,12 @@ def errors_in(data: dict) -> pd.DataFrame:
                     frame[metric] = np.frombuffer(base64.b64decode(text), "<f4")
                 frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def strata_in(data: dict, dataset: str) -> pd.DataFrame:
+    """The strata in a page's data: a row for each image of a set, a column for each kind."""
+    found = data["sets"][dataset]
+    columns = {
+        kind: [data["kinds"][kind][at] for at in places] for kind, places in found["strata"].items()
+    }
+    return pd.DataFrame(columns, index=pd.Index(found["images"], name="image"))
