@@ -405,7 +405,8 @@ def introduction(errors: pd.DataFrame, params: Params) -> list[str]:
         f"stand one by one: of many tests without any true difference, {tail:.1%} would hold and "
         f"{tail:.1%} would not, by chance. They cover other images of the same people, neither "
         "other people, of whom each has several images, nor other trainings; of those, *Seeds* "
-        "counts in how many the means stand in the claimed order. Fewer steps means strictly fewer "
+        "counts in how many the means stand in the claimed order. How a gain changes when g is "
+        "trained for longer is told in tables/convergence_*. Fewer steps means strictly fewer "
         "after tuning on validation images, in every seed.",
         "",
         "The paper makes the claims of Tables 3 to 5 on 3DPW; the other two sets ask whether they "
