@@ -25,8 +25,8 @@ def lengths(bench):  # noqa: F811
 
 def test_the_steps_are_a_part_or_a_multiple_and_never_none(params):  # noqa: F811
     assert [steps_of(v, "hand", params) for v in ("quarter", "image", "fourfold")] == [2, 6, 24]
-    g = params.g.model_copy(update={"steps": {"body": 1, "hand": 1}})
-    assert steps_of("quarter", "hand", params.model_copy(update={"g": g})) == 1
+    one = hmdiff_params.with_g(params, {"steps": {"hand": 1}})
+    assert steps_of("quarter", "hand", one) == 1
 
 
 def test_a_longer_training_takes_its_steps_and_is_otherwise_ours(
@@ -36,13 +36,8 @@ def test_a_longer_training_takes_its_steps_and_is_otherwise_ours(
     tmp_path,
 ):
     """With g.steps a fourth, `fourfold` is `image`, bit for bit."""
-    less = params.model_copy(
-        update={"g": params.g.model_copy(update={"steps": {"body": 5, "hand": 5}})}
-    )
-    more = params.model_copy(
-        update={"g": params.g.model_copy(update={"steps": {"body": 20, "hand": 20}})}
-    )
-    for variant, values in (("fourfold", less), ("image", more)):
+    for variant, steps in (("fourfold", 5), ("image", 20)):
+        values = hmdiff_params.with_g(params, {"steps": {"hand": steps}})
         args = (variant, "hand", 0, split, split, mesh, values, tmp_path / variant)
         assert train(*args, tmp_path / "resume")["step"].max() == 20
     found, expected = (

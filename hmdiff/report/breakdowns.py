@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .. import stats
+from ..convergence import GUIDED
 from ..evaluate import LIFT
 from ..params import Params
 from ..stats import Bootstrap
@@ -158,13 +159,13 @@ def convergence_table(dataset: str, errors: pd.DataFrame, params: Params) -> She
     Args:
         errors: frames of `convergence.evaluate_length` with the columns g_steps and val_loss.
     """
-    rows = stats.named(errors[errors["dataset"] == dataset])
+    rows = errors[errors["dataset"] == dataset]
     found = {
         metric: stats.resample(by_length(rows, metric), params.stats.bootstrap, params.stats.level)
         for metric in ("MPVE", "PA_MPJPE")
     }
-    of_g = ("Image Feature", "Ours", PLUS)
-    gains = (("Image Feature", "Ours"), (LIFT, "Ours"), (LIFT, PLUS))
+    of_g = (*GUIDED, PLUS)
+    gains = (GUIDED, (LIFT, "Ours"), (LIFT, PLUS))
 
     def cells(length: int) -> tuple:
         own, MPVE = rows[rows["g_steps"] == length], found["MPVE"]
@@ -173,7 +174,7 @@ def convergence_table(dataset: str, errors: pd.DataFrame, params: Params) -> She
             float(own["val_loss"].iloc[0]),
             *(MPVE.interval((length, name)) for name in of_g),
             *(MPVE.difference((length, name), (length, other)) for name, other in gains),
-            found["PA_MPJPE"].difference((length, "Image Feature"), (length, "Ours")),
+            found["PA_MPJPE"].difference(*((length, name) for name in GUIDED)),
             *(int(knobs.loc[name, "steps"]) for name in of_g),
             float(knobs.loc["Ours", "gamma"]),
         )
@@ -201,7 +202,7 @@ def convergence_table(dataset: str, errors: pd.DataFrame, params: Params) -> She
             ),
         ),
         notes=(
-            f"mm, on {rows['image'].nunique()} test images, one training of each length, whose "
+            f"mm, on {len(found['MPVE'].wide)} test images, one training of each length, whose "
             "learning rate runs its whole cycle; in brackets the bootstrap interval over images. "
             "Each row is tuned anew on validation images. Positive differences: the second is "
             "better. Lift: the linear lift of mean(U), which needs no g.",
