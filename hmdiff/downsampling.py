@@ -5,7 +5,7 @@ and FastMETRO: 6890 -> 1723 -> 431 vertices. The second is Mesh Graphormer's: 77
 -> 4, of which the paper's hand takes the first step. Each holds lists, a step an entry: `D` picks
 the coarser level's vertices, `U` interpolates back; a level an entry: `F` has the faces. What else
 there is (`A`, and `M`, which needs a library of its own) is not read. Without such a file,
-`coarse.build` decimates any mesh to the same sizes.
+`coarsening.build` decimates any mesh to the same sizes.
 
 Unlike our own, these U have rows that do not sum to 1 (0.83 to 1.05 on the body): U @ h moves less
 or more than h does. `upsample` is the way to use any mesh's U: it works about the root.
@@ -19,7 +19,8 @@ from scipy import sparse
 from torch import Tensor
 
 from .body import BodyModel
-from .coarse import LEVELS, CoarseMesh, edges_of, fit_f, random_meshes, sparse_tensor
+from .coarse import CoarseMesh, sparse_tensor
+from .coarsening import LEVELS, edges_of, fit_f, random_meshes
 from .safe_pickle import load_npz
 
 TOLERANCE = 1e-6  # of D @ U = I
@@ -87,7 +88,7 @@ def upsample(mesh: CoarseMesh, h: Tensor) -> Tensor:
 def _broken(path: Path, fault: str) -> ValueError:
     return ValueError(
         f"{path}: {fault}; get it from GraphCMR (body) or Mesh Graphormer (hand), "
-        "or decimate this mesh by coarse.build"
+        "or decimate this mesh by coarsening.build"
     )
 
 

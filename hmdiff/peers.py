@@ -26,6 +26,7 @@ from .body import BodyModel
 from .checkpoint import load_weights
 from .coarse import CoarseMesh
 from .device import best_device
+from .graph import adjacency, laplacian
 from .params import Params
 from .splits import Split
 from .train import OnePass, fit
@@ -44,13 +45,6 @@ DECODER_LAYERS = 2
 GRAPH_BLOCKS = 2
 
 
-def adjacency(edges: Tensor, V: int) -> Tensor:
-    """Which vertices are neighbours, each its own among them: edges (E, 2) -> (V, V) bool."""
-    near = torch.eye(V, dtype=torch.bool)
-    near[edges[:, 0], edges[:, 1]] = near[edges[:, 1], edges[:, 0]] = True
-    return near
-
-
 class FastMetro(nn.Module):
     """FastMETRO: image tokens through an encoder; joint and vertex queries through a decoder.
 
@@ -58,7 +52,7 @@ class FastMetro(nn.Module):
     all. The paper also supervises the joint tokens; here the loss is the baselines', on the mesh.
 
     Args:
-        near: (V, V) bool, see `adjacency`.
+        near: (V, V) bool, see `graph.adjacency`.
         J: joint queries.
         mean: (V, 3), what the output is added to.
     """
@@ -109,7 +103,7 @@ class Pose2Mesh(nn.Module):
     3D already, and the coarse mesh is the only one that is trained on.
 
     Args:
-        near: (V, V) bool, see `adjacency`.
+        near: (V, V) bool, see `graph.adjacency`.
         mean: (V, 3), what the output is added to.
         cube: side of the heatmaps' cube, normalised.
     """
@@ -156,13 +150,6 @@ def expected_pose(heat: Tensor, cube: float) -> Tensor:
     S = heat.shape[-1]
     centres = (torch.arange(S, device=heat.device) + 0.5) * (cube / S) - cube / 2
     return shares @ centres
-
-
-def laplacian(near: Tensor) -> Tensor:
-    """The graph's rescaled Laplacian, (V, V): L - I = -D^-1/2 A D^-1/2, its spectrum in [-1, 1]."""
-    A = near.float().fill_diagonal_(0.0)
-    degree = A.sum(1).clamp(min=1).rsqrt()
-    return -degree[:, None] * A * degree
 
 
 class Residual(nn.Sequential):

@@ -16,7 +16,7 @@ import pytest
 import tiny
 from hypothesis import settings
 
-from hmdiff import body, clothing, coarse, decimation, rigging
+from hmdiff import body, clothing, coarse, coarsening, decimation, rigging
 from hmdiff.files import new_file
 from hmdiff.pipeline.release import release
 from hmdiff.studio import anny_bake, anny_source
@@ -29,7 +29,7 @@ PEOPLE = 200
 UNSEEN = 20230  # seed of people; the bake's own are SEED and SEED + 1
 BAKE = {"body": anny_bake.bake_open_body, "hand": anny_bake.bake_open_hand}
 BONES = {"body": anny_bake.BODY_BONES, "hand": anny_bake.HAND_BONES}
-MODULES = (anny_bake, anny_source, body, clothing, coarse, decimation, rigging)
+MODULES = (anny_bake, anny_source, body, clothing, coarse, coarsening, decimation, rigging)
 
 
 def baked(subject: str) -> Path:
@@ -40,7 +40,7 @@ def baked(subject: str) -> Path:
     if not (folder / f"{subject}_people.npz").is_file():
         path = folder / f"open_{subject}.npz"
         surface = bake_and_keep_surface(subject, path)
-        coarse.build(body.load(path), *coarse.LEVELS[subject]).save(
+        coarsening.build(body.load(path), *coarsening.LEVELS[subject]).save(
             folder / f"{subject}_coarse.npz"
         )
         people = unseen_people(subject, surface)

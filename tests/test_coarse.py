@@ -7,7 +7,7 @@ import torch
 import trimesh
 from scipy import sparse
 
-from hmdiff import coarse
+from hmdiff import coarse, coarsening
 from hmdiff.studio import hand_poses, poses
 
 # Vertices: full, middle, coarse. Euler number of each level: a sphere's, a disc's.
@@ -178,7 +178,7 @@ def test_fit_f_solves_its_constrained_least_squares():
     rng = np.random.default_rng(0)
     h, joints = rng.normal(size=(40, 9, 3)), rng.normal(size=(40, 4, 3))
     ridge = 0.03
-    got = coarse.fit_f(torch.from_numpy(h), torch.from_numpy(joints), ridge).double().numpy()
+    got = coarsening.fit_f(torch.from_numpy(h), torch.from_numpy(joints), ridge).double().numpy()
     np.testing.assert_allclose(got.sum(1), 1, atol=1e-6)
     root = joints[:, :1]
     A = np.swapaxes(h - root, 1, 2).reshape(-1, 9)
@@ -209,6 +209,6 @@ def test_saved_meshes_come_back_and_broken_files_say_so(hand_coarse, tmp_path):
 
 
 def test_building_twice_gives_the_same(open_hand):
-    a, b = (coarse.build(open_hand, 300, 120, samples=100) for _ in range(2))
+    a, b = (coarsening.build(open_hand, 300, 120, samples=100) for _ in range(2))
     for name in ("ids", "faces", "edges", "f"):
         assert torch.equal(getattr(a, name), getattr(b, name)), name

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from hmdiff import coarse, downsampling
+from hmdiff import coarse, coarsening, downsampling
 
 SUBJECTS = ("body", "hand")
 FULL = {"body": 6890, "hand": 778}
@@ -92,8 +92,8 @@ def test_a_shared_mesh_is_the_one_that_was_written(both, loaded, subject):
 
 def test_f_is_fitted_as_for_our_own_mesh(open_hand, hand_coarse, loaded):
     """On the same vertices and as many samples, it is the same f."""
-    meshes = coarse.random_meshes(open_hand, 100, torch.Generator().manual_seed(0))
-    f = coarse.fit_f(meshes[0][:, hand_coarse.ids], meshes[1])
+    meshes = coarsening.random_meshes(open_hand, 100, torch.Generator().manual_seed(0))
+    f = coarsening.fit_f(meshes[0][:, hand_coarse.ids], meshes[1])
     torch.testing.assert_close(loaded["hand"].f, f)
 
 
@@ -111,7 +111,7 @@ def test_upsampling_moves_with_the_mesh_though_rows_do_not_sum_to_1(both, loaded
     model, mesh = both[subject][0], loaded[subject]
     U = mesh.U1.to_dense() @ mesh.U2.to_dense()
     assert U.sum(1).min() < 0.95 and U.sum(1).max() > 1.02
-    v = coarse.random_meshes(model, 4, torch.Generator().manual_seed(1))[0]
+    v = coarsening.random_meshes(model, 4, torch.Generator().manual_seed(1))[0]
     h, shift = v[:, mesh.ids], torch.tensor([0.5, -1.0, 3.0])
     here, there = downsampling.upsample(mesh, h), downsampling.upsample(mesh, h + shift)
     assert here.shape == v.shape

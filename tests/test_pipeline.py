@@ -21,12 +21,6 @@ PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 APART = {"hmdiff.root", "hmdiff.params"}
 # Folders that a stage depends on as a whole.
 WHOLE = ("hmdiff/datasets", "hmdiff/report/explorer")
-# Imports that no stage but `models` follows: (importer, imported). Baking and building are its job,
-# and to the others their results are files.
-CUT = {
-    ("hmdiff.coarse", "hmdiff.body"),
-    ("hmdiff.coarse", "hmdiff.decimation"),
-}
 
 
 def path_of(module: str) -> Path | None:
@@ -62,7 +56,7 @@ def imported(tree: ast.AST, package: str) -> set[str]:
     return {name for name in found if name.startswith("hmdiff.") and path_of(name)}
 
 
-def reached(code: str, cut: set[tuple[str, str]]) -> set[str]:
+def reached(code: str) -> set[str]:
     """Files of the package that a source reaches, less those APART."""
     todo, seen = imported(ast.parse(code), "hmdiff"), set()
     while todo:
@@ -72,8 +66,7 @@ def reached(code: str, cut: set[tuple[str, str]]) -> set[str]:
         seen.add(name)
         path = path_of(name)
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        found = imported(ast.parse(path.read_text()), package)
-        todo |= {other for other in found if (name, other) not in cut}
+        todo |= imported(ast.parse(path.read_text()), package)
     files = {path_of(name).relative_to(ROOT) for name in seen}
     return {
         next((folder for folder in WHOLE if folder in map(str, file.parents)), str(file))
@@ -106,7 +99,7 @@ def test_a_stage_depends_on_exactly_the_code_it_runs(name):
     deps = set(body(STAGES[name])["deps"])
     if notebook := notebook_of(STAGES[name]):
         assert notebook.relative_to(ROOT).as_posix() in deps
-    used = reached(code_of(STAGES[name]), set() if name == "models" else CUT)
+    used = reached(code_of(STAGES[name]))
     assert {dep for dep in deps if dep.startswith("hmdiff/")} == used
 
 

@@ -10,7 +10,7 @@ import pytest
 import test_downsampling
 import torch
 
-from hmdiff import body, coarse, params
+from hmdiff import body, coarse, coarsening, params
 from hmdiff.datasets import DATASETS
 from hmdiff.pipeline import notebook, sources
 
@@ -37,8 +37,8 @@ def baked(open_hand, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """f is fitted on few meshes."""
-    whole = coarse.build
-    monkeypatch.setattr(coarse, "build", lambda *args: whole(*args, samples=30))
+    whole = coarsening.build
+    monkeypatch.setattr(coarsening, "build", lambda *args: whole(*args, samples=30))
 
 
 def raw_hand(data: Path, open_hand) -> Path:

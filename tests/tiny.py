@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 import yaml
 
-from hmdiff import body, coarse, linear, params
+from hmdiff import body, coarse, coarsening, linear, params
 from hmdiff.checkpoint import save_weights
 from hmdiff.closed_form import NAME
 from hmdiff.pipeline import release
@@ -54,7 +54,7 @@ def add_subject(data: Path, subject: str, settings: params.Params) -> None:
     """Random meshes, features that know nothing of them, poses that do, untrained networks."""
     model = body.load(data / f"models/{subject}.npz")
     mesh = coarse.load(data / f"models/{subject}_coarse.npz")
-    vertices, joints = coarse.random_meshes(model, IMAGES, torch.Generator().manual_seed(1))
+    vertices, joints = coarsening.random_meshes(model, IMAGES, torch.Generator().manual_seed(1))
     h_0 = (vertices - joints[:, :1])[:, mesh.ids]
     scale_m, J, V = float(h_0.std()), model.J, len(mesh.ids)
     prepared, features = data / "prepared" / subject, data / "features" / subject

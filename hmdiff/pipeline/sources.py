@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from .. import body, coarse, downsampling
+from .. import body, coarsening, downsampling
 from ..body import BodyModel
 from ..coarse import CoarseMesh
 from ..files import new_file
@@ -216,4 +216,4 @@ def coarse_mesh(model: BodyModel, params: Params, raw: Path) -> CoarseMesh:
     path = find(COARSE[model.subject], params, raw) if params.source == "raw" else None
     if path is not None:
         return downsampling.load(path, model)
-    return coarse.build(model, *coarse.LEVELS[model.subject])
+    return coarsening.build(model, *coarsening.LEVELS[model.subject])
