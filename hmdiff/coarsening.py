@@ -43,8 +43,8 @@ def build(
     return CoarseMesh(
         ids=ids,
         mid_ids=torch.from_numpy(middle.ids),
-        D1=one_hot(middle.ids, len(v)),
-        D2=one_hot(within, mid),
+        D1=_one_hot(middle.ids, len(v)),
+        D2=_one_hot(within, mid),
         U1=upsampling(v, v_mid, middle.faces, middle.ids, middle.owner),
         U2=upsampling(v_mid, v_last, last.faces, within, last.owner[middle.ids]),
         faces=torch.from_numpy(last.faces),
@@ -125,6 +125,6 @@ def edges_of(faces: np.ndarray) -> np.ndarray:
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
-def one_hot(ids: np.ndarray, width: int) -> Tensor:
+def _one_hot(ids: np.ndarray, width: int) -> Tensor:
     index = torch.from_numpy(np.stack([np.arange(len(ids)), ids]))
     return sparse_tensor(index, torch.ones(len(ids)), (len(ids), width))

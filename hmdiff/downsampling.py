@@ -28,9 +28,10 @@ MISFIT = 0.1  # how far the upsampled template may lie from the true one, by the
 
 
 def load(path: str | Path, model: BodyModel, samples: int = 1500, seed: int = 0) -> CoarseMesh:
-    """The coarse mesh of a body or hand out of one of these files; f is fitted as in `build`.
+    """The coarse mesh of a body or hand out of one of these files.
 
-    The hand's file has no level between 778 and 195, so the middle level is the full mesh.
+    f is fitted as in `coarsening.build`. The hand's file has no level between 778 and 195, so the
+    middle level is the full mesh.
 
     Raises:
         FileNotFoundError, ValueError: one line that names the file, the fault and the remedy.
