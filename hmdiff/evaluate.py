@@ -77,6 +77,7 @@ READINGS = {
     "g puts out the mesh": Method("h0", "Ours", at="h0_hat"),
     "L_Diff's target as printed": Method("literal", "Ours", at="h0_hat"),
     "alpha linear in k": Method("alpha", "Ours", at="h0_hat"),
+    "Vertex ids start at random": Method("random_ids", "Ours", at="h0_hat"),
 }
 
 

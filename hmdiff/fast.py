@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from .closed_form import Gains, align, poses
 from .denoiser import STEP_CHANNELS, Denoiser, Layer, step_embedding
+from .device import best_dtype
 from .diffusion import ddim_step, noise_from_h0, sigma, timesteps
 from .evaluate import Bench, Knobs, Method, batches, by_image, targets
 from .sampler import DIVERGED, Samples, standard_noise
@@ -33,15 +34,6 @@ from .splits import Split
 Pullback = Callable[[Tensor], Tensor]
 CHUNK = 8  # chains that go through g at once on a CPU: what its caches hold
 aten = torch.ops.aten
-
-
-def best_dtype(device: torch.device) -> torch.dtype:
-    """bf16 on a machine with units for it, else float32."""
-    if device.type == "cuda":
-        has_units = torch.cuda.is_bf16_supported()
-    else:
-        has_units = device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
-    return torch.bfloat16 if has_units else torch.float32
 
 
 def folded(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:

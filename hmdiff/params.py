@@ -241,7 +241,9 @@ class Hypotheses(Block):
 
 class Readings(Block):
     images: Positive
-    train: tuple[Literal["epsilon", "h0", "literal", "alpha", "quarter", "fourfold"], ...]
+    train: tuple[
+        Literal["epsilon", "h0", "literal", "alpha", "random_ids", "quarter", "fourfold"], ...
+    ]
 
 
 class Stats(Block):

@@ -26,7 +26,7 @@ from .body import BodyModel
 from .checkpoint import load_weights
 from .coarse import CoarseMesh
 from .device import best_device
-from .graph import adjacency, laplacian
+from .graph import adjacency, harmonics, laplacian
 from .params import Params
 from .splits import Split
 from .train import OnePass, fit
@@ -52,7 +52,8 @@ class FastMetro(nn.Module):
     all. The paper also supervises the joint tokens; here the loss is the baselines', on the mesh.
 
     Args:
-        near: (V, V) bool, see `graph.adjacency`.
+        near: (V, V) bool, see `graph.adjacency`. The vertex queries start as the mesh's harmonics,
+            as the baselines' vertex ids do.
         J: joint queries.
         mean: (V, 3), what the output is added to.
     """
@@ -68,7 +69,8 @@ class FastMetro(nn.Module):
         self.cell = nn.Parameter(torch.randn(49, width) * 0.02)
         self.encoder = nn.TransformerEncoderLayer(*sizes, **block)
         self.memory = nn.LayerNorm(width)
-        self.query = nn.Parameter(torch.randn(J + len(near), width))
+        queries = torch.cat([torch.randn(J, width), harmonics(near, width)])
+        self.query = nn.Parameter(queries)
         self.decoder = nn.ModuleList(
             nn.TransformerDecoderLayer(*sizes, **block) for _ in range(DECODER_LAYERS)
         )
@@ -255,7 +257,9 @@ class Hmr(nn.Module):
     def forward(self, c: Tensor) -> Tensor:
         """c (B, 128) -> h_0 (B, V, 3)."""
         betas, R = self.parameters_of(c)
-        return self.skin(betas, R) / self.scale_m
+        # In bf16 vertices would move by millimetres.
+        with torch.autocast(c.device.type, enabled=False):
+            return self.skin(betas.float(), R.float()) / self.scale_m
 
     def parameters_of(self, c: Tensor) -> tuple[Tensor, Tensor]:
         """c (B, 128) -> betas (B, 10) and rotations (B, joints, 3, 3)."""

@@ -19,7 +19,7 @@ from .evaluate import Bench, Search, default_knobs, evaluate, evaluate_one_pass
 from .params import Params, Trial, with_g
 from .peers import PEERS, build_peer
 from .splits import Split
-from .train import VARIANTS, build, digest, fit
+from .train import VARIANTS, digest, fit, untrained
 
 # Whatever is trained, and the row of the tables by which it is judged.
 SYSTEMS = {
@@ -86,11 +86,11 @@ def attempt(
     short = {"steps": {subject: bench.params.search.steps}, "finetune": None}
     params = with_g(bench.params, trial.changes() | short)
     torch.manual_seed(bench.seed)
-    mean = data.h_0.mean(0)
     if system in PEERS:
+        mean = data.h_0.mean(0)
         model = build_peer(system, subject, params, mesh, body, mean, data.scale_m)
     else:
-        model = build(system, subject, params, len(mean), len(mesh.f), mean)
+        model = untrained(system, subject, params, data, mesh)
     try:
         with TemporaryDirectory() as scratch:
             fit(model, system, subject, bench.seed, data, val, mesh, params, Path(scratch), resume)

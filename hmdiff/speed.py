@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from . import fast
 from .closed_form import NAME, Gains, sample_plus
-from .device import best_device, synchronize
+from .device import best_device, best_dtype, synchronize
 from .evaluate import CHAINS, METHODS, PRINTED, Bench, Knobs, full_mesh_mm, measure, run
 from .pose import PoseDistribution
 from .pretrain import Phi, infer
@@ -196,7 +196,7 @@ def one_pass(bench: Bench, name: str, one: Split) -> Callable[[], torch.Tensor]:
 
 def dtypes() -> dict[str, torch.dtype]:
     """What each path's matrix products are in."""
-    return {"reference": torch.float32, "fast path": fast.best_dtype(best_device())}
+    return {"reference": torch.float32, "fast path": best_dtype(best_device())}
 
 
 def hardware() -> dict:

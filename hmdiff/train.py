@@ -4,12 +4,14 @@ A variant is a row of VARIANTS: which condition tokens it sees, and whether it d
 and every sampler ablation of Table 5 use the checkpoint of variant `image`.
 
 As phi does (`pretrain`), each trains in one phase or two: over all data sets, in shares of `g.mix`,
-then over one alone, `g.finetune`.
+then over one alone, `g.finetune`. What is kept of the last phase are the averaged weights that have
+the lowest loss on validation images: systems of one pass overfit long before diffusion does.
 """
 
 import hashlib
 import math
 from collections import Counter
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +27,10 @@ from . import processes
 from .checkpoint import Resume, load_weights, save_weights
 from .coarse import CoarseMesh
 from .denoiser import Baseline, Denoiser, VertexTransformer
-from .device import best_device
+from .device import best_device, mixed_precision
 from .diffusion import diffuse, estimate_h0, make_alpha
 from .files import write_file
+from .graph import adjacency, harmonics
 from .losses import diffusion_loss, geometry_loss
 from .params import Params
 from .splits import Split
@@ -42,6 +45,7 @@ class Variant:
         diffusion: a denoiser, or a baseline of one pass; `stacked`: Baseline B's layers.
         output, schedule: in place of `g.output` and `diffusion.schedule` of params.yaml.
         literal: L_Diff's target as printed (see `losses.diffusion_loss`).
+        ids: what the vertex ids start from, the mesh's harmonics or random numbers.
         length: of training, in `g.steps` of params.yaml.
     """
 
@@ -52,6 +56,7 @@ class Variant:
     output: Literal["v", "epsilon", "h0"] | None = None
     schedule: Literal["beta", "alpha"] | None = None
     literal: bool = False
+    ids: Literal["mesh", "random"] = "mesh"
     length: float = 1.0
 
 
@@ -68,6 +73,7 @@ READINGS = {
     "h0": Variant(output="h0"),
     "literal": Variant(literal=True),
     "alpha": Variant(schedule="alpha"),
+    "random_ids": Variant(ids="random"),
 }
 # `image`, trained for less and for more: is it trained enough? See `convergence`.
 LENGTHS = {"quarter": Variant(length=0.25), "fourfold": Variant(length=4.0)}
@@ -89,6 +95,15 @@ class Phase:
     steps: int
     lr: float
     upto: Tensor | None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The averaged weights that did best on validation images so far, and after which step."""
+
+    loss: float = math.inf
+    step: int = 0
+    weights: dict[str, Tensor] | None = None
 
 
 class OnePass(Protocol):
@@ -127,6 +142,22 @@ def build(
     return Baseline(net, torch.zeros(V, 3) if mean is None else mean)
 
 
+def untrained(
+    variant: str, subject: str, params: Params, data: Split, mesh: CoarseMesh
+) -> Denoiser | Baseline:
+    """What training of a variant starts from, on the CPU, but for its ids drawn at random.
+
+    The paper says no more of the vertex ids than that they are embeddings. As harmonics of the mesh
+    they let vertices that are near one another start alike, where random ones have to learn that.
+    """
+    V = data.h_0.shape[1]
+    model = build(variant, subject, params, V, len(mesh.f), data.h_0.mean(0))
+    if TRAINED[variant].ids == "mesh":
+        ids = model.net.vertex_id.data
+        ids.copy_(harmonics(adjacency(mesh.edges, V), ids.shape[1]))
+    return model
+
+
 def steps_of(variant: str, subject: str, params: Params) -> int:
     """Optimiser steps of a variant's training, before any last phase."""
     return max(1, round(TRAINED[variant].length * params.g.steps[subject]))
@@ -154,7 +185,7 @@ def train(
     """Train one variant with one seed; arguments, results and errors as of `fit`."""
     params = settings.with_g(params, {"steps": {subject: steps_of(variant, subject, params)}})
     torch.manual_seed(seed)
-    model = build(variant, subject, params, data.h_0.shape[1], mesh.f.shape[0], data.h_0.mean(0))
+    model = untrained(variant, subject, params, data, mesh)
     return fit(model, variant, subject, seed, data, val, mesh, params, out, resume)
 
 
@@ -171,18 +202,22 @@ def fit(
     resume: Path,
     more: dict | None = None,
 ) -> pd.DataFrame:
-    """Train a system on frozen features; writes out/model.safetensors (EMA) and out/history.csv.
+    """Train a system on frozen features; writes out/model.safetensors and out/history.csv.
+
+    Matrix products of the network are taken in `device.best_dtype`; all else is float32.
 
     Args:
         model: untrained, its random start drawn from `seed`.
         data: the split that trains g.
-        val: validation images that show how far training has come; they change nothing.
+        val: validation images that show how far training has come. Of the last phase the weights
+            (EMA) with the lowest loss on them are kept; nothing else depends on them.
         resume: scratch file, for going on after a kill with the same result.
         more: further metadata of the checkpoint.
 
     Returns:
         the history, a row every 20 steps and at the last: step, loss (their mean), val_loss (of the
-        EMA, at some twenty of the rows and at the last, NaN else) and the learning rate.
+        EMA, at twenty to forty rows of a phase, its last among them; NaN else), the learning rate,
+        and whether its weights are those that are kept.
 
     Raises:
         FloatingPointError, ValueError: one line, if the loss stops being finite, `data` lacks a
@@ -191,32 +226,34 @@ def fit(
     """
     g = params.g
     processes.check_share(g.batch, "g.batch")
-    plan = [phase for phase in phases_of(data, subject, g) for _ in range(phase.steps)]  # by step
+    phases = phases_of(data, subject, g)
+    plan = [(phase, i) for phase in phases for i in range(phase.steps)]  # by step
     steps = len(plan)
     model.to(best_device())
     ema = deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.Adam(model.parameters(), lr=g.lr)
-    schedule = cycle(optimizer, plan[0])
+    optimizer = torch.optim.Adam(model.parameters(), lr=g.lr, fused=True)
+    schedule = cycle(optimizer, phases[0])
     generator = torch.Generator().manual_seed(seed)
-    val, look = val.evenly(params.search.images), 20 * max(1, steps // 400)
+    val = val.evenly(params.search.images)
     processes.check_share(len(val), "search.images")
     key = {"variant": variant, "subject": subject, "seed": seed, "data": digest(data, mesh)}
     key |= {"val": digest(val, mesh)}
     mesh = mesh.to(best_device())
     keeper = Resume(resume, key | params.model_dump(mode="json", include={"g", "diffusion"}))
-    start, history, running = 0, [], 0.0
+    start, history, running, kept = 0, [], 0.0, Kept()
     if state := keeper.load():
         start, history, running = state["step"], state["history"], state["running"]
+        kept = Kept(**state["kept"])
         model.load_state_dict(state["model"])
         ema.load_state_dict(state["ema"])
-        schedule = cycle(optimizer, plan[start - 1])
+        schedule = cycle(optimizer, plan[start - 1][0])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         generator.set_state(state["generator"])
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=f"{subject} {variant} {seed}")
     for step in bar:
-        phase = plan[step]
-        if step and phase is not plan[step - 1]:
+        phase, i = plan[step]
+        if step and i == 0:
             schedule = cycle(optimizer, phase)
         optimizer.zero_grad()
         loss = loss_of(model, data, mesh, params, generator, phase.upto)
@@ -233,11 +270,13 @@ def fit(
         decay = min(g.ema, (1 + step) / (10 + step))
         for average, p in zip(ema.parameters(), model.parameters(), strict=True):
             average.lerp_(p.detach(), 1 - decay)
-        last, running = step + 1 == steps, running + loss.item() / 20
-        if last or (step + 1) % 20 == 0:
-            seen = last or (step + 1) % look == 0
-            val_loss = held_out_loss(ema, val, mesh, params) if seen else math.nan
-            mean = running * (20 / (step % 20 + 1))  # the last row may stand for fewer steps
+        last, running = i + 1 == phase.steps, running + loss.item()
+        if last or (i + 1) % 20 == 0:
+            looks = last or (i + 1) % (20 * max(1, phase.steps // 400)) == 0
+            val_loss = held_out_loss(ema, val, mesh, params) if looks else math.nan
+            if phase is phases[-1] and val_loss < kept.loss:
+                kept = Kept(val_loss, step + 1, deepcopy(ema.state_dict()))
+            mean = running / (i % 20 + 1)  # the last row may stand for fewer steps
             history.append([step + 1, mean, val_loss, schedule.get_last_lr()[0]])
             bar.set_postfix(loss=f"{mean:.4f}")
             running = 0.0
@@ -248,6 +287,7 @@ def fit(
                     "step": step + 1,
                     "history": history,
                     "running": running,
+                    "kept": vars(kept),
                     "model": model.state_dict(),
                     "ema": ema.state_dict(),
                     "optimizer": optimizer.state_dict(),
@@ -255,9 +295,16 @@ def fit(
                     "generator": generator.get_state(),
                 }
             )
+    if kept.weights is None:
+        raise FloatingPointError(
+            f"{subject} {variant} seed {seed}: no loss on validation images is finite; "
+            "lower g.lr in params.yaml"
+        )
     frame = pd.DataFrame(history, columns=["step", "loss", "val_loss", "lr"])
-    model.load_state_dict(ema.state_dict())
+    frame["kept"] = frame["step"] == kept.step
+    model.load_state_dict(kept.weights)
     meta = {"variant": variant, "subject": subject, "seed": seed, "V": data.h_0.shape[1]}
+    meta |= {"step": kept.step}
     meta |= {"J": mesh.f.shape[0], "parameters": sum(p.numel() for p in model.parameters())}
     if processes.first():
         save_weights(out / "model.safetensors", model, meta | (more or {}))
@@ -265,6 +312,11 @@ def fit(
     keeper.clear()
     processes.wait()
     return frame
+
+
+def kept_loss(history: pd.DataFrame) -> float:
+    """The loss on validation images of the weights that were kept."""
+    return float(history.loc[history["kept"], "val_loss"].iloc[0])
 
 
 def fall(history: pd.DataFrame, loss: str = "val_loss") -> float:
@@ -315,7 +367,7 @@ def rows_of_step(
 def digest(data: Split, mesh: CoarseMesh) -> str:
     """A hash of all that training reads: a resume file from other features is not taken up."""
     content = hashlib.sha256()
-    for tensor in (data.f_I, data.heat, data.h_0, mesh.f, mesh.faces):
+    for tensor in (data.f_I, data.heat, data.h_0, mesh.f, mesh.faces, mesh.edges):
         content.update(tensor.contiguous().numpy().tobytes())
     return content.hexdigest()
 
@@ -355,7 +407,9 @@ def loss_on(
     h_0, f_I, heat = (part[rows].to(device) for part in (data.h_0, data.f_I, data.heat))
     c = model.condition(f_I, heat)
     if not isinstance(model, Denoiser):
-        loss = geometry_loss(model(c), h_0, mesh.f, mesh.faces, params.g.weights)
+        with mixed_precision():
+            h0_hat = model(c)
+        loss = geometry_loss(h0_hat, h_0, mesh.f, mesh.faces, params.g.weights)
         return processes.portion(loss, len(rows))
     half = torch.randint(1, K + 1, ((B + 1) // 2,), generator=generator)
     k = torch.cat([half, K + 1 - half])[:B]  # antithetic, as in DDIM's code
@@ -363,7 +417,9 @@ def loss_on(
     k, z = (processes.mine(part).to(device) for part in (k, z))
     alpha_k = model.alpha[k]
     h_k = diffuse(h_0, alpha_k, z)
-    s = model(h_k, k, c)
+    # Of a network that puts out the noise, Eq. 7 would magnify the rounding up to 180 times.
+    with nullcontext() if model.output == "epsilon" else mixed_precision():
+        s = model(h_k, k, c)
     h0_hat = estimate_h0(h_k, s, alpha_k)
     target = diffuse(h_0, model.alpha[k - 1], z) - h_k if model.literal else z
     loss = diffusion_loss(s, target) + geometry_loss(

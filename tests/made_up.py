@@ -31,5 +31,6 @@ def mesh() -> CoarseMesh:
     """A strip of triangles, whose joints are random means of its vertices."""
     f = torch.softmax(torch.randn(J, V, generator=torch.Generator().manual_seed(1)), dim=1)
     faces = torch.tensor([[i, i + 1, i + 2] for i in range(V - 2)])
+    edges = torch.tensor([[i, j] for i in range(V) for j in (i + 1, i + 2) if j < V])
     others = dict.fromkeys((field.name for field in fields(CoarseMesh)), torch.zeros(0))
-    return CoarseMesh(**others | {"f": f, "faces": faces})
+    return CoarseMesh(**others | {"f": f, "faces": faces, "edges": edges})

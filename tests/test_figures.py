@@ -150,16 +150,17 @@ def history(loss: np.ndarray) -> pd.DataFrame:
     """As `train.fit` returns it: here training and validation alike, seen at every fifth row."""
     step = 20 * np.arange(1, len(loss) + 1)
     seen = np.where(step % 100 == 0, loss, np.nan)
-    return pd.DataFrame({"step": step, "loss": loss, "val_loss": seen, "lr": 0.001})
+    frame = pd.DataFrame({"step": step, "loss": loss, "val_loss": seen, "lr": 0.001})
+    return frame.assign(kept=frame.index == frame["val_loss"].idxmin())
 
 
 def test_loss_curves_tell_what_still_falls(tmp_path):
     falling, flat = history(2.0 * 0.97 ** np.arange(100)), history(np.full(100, 0.5))
     finding = figures.loss_curves({"image": [falling, falling], "both": [flat]}, tmp_path / "l.png")
     assert f"validation loss of image falls most, by {1 - 0.97**10:.1%}" in finding
-    assert finding.endswith(f"image {2 * 0.97**99:.3g}, both 0.5")
+    assert finding.endswith(f"kept: image {2 * 0.97**99:.3g}, both 0.5")
     short = figures.loss_curves({"both": [flat.head(5)]}, tmp_path / "l.png")
-    assert short == "Too short for a trend; the end: both 0.5"
+    assert short == "Too short for a trend; kept: both 0.5"
 
 
 def test_differences_say_whom_ours_beats_and_who_beats_it(tmp_path):

@@ -326,14 +326,16 @@ def test_the_table_of_training_tells_what_still_falls_and_what_overfits(tmp_path
     step = np.arange(20, 1020, 20)
     falling, worse = 2 * 0.99 ** np.arange(50), np.r_[np.linspace(2, 1, 10), np.linspace(1, 2, 40)]
     histories = {
-        name: [pd.DataFrame({"step": step, "loss": falling, "val_loss": held, "lr": 0.001})]
+        name: [pd.DataFrame({"step": step, "loss": falling, "val_loss": held, "kept": False})]
         for name, held in {"Ours": falling, "Baseline A": worse}.items()
     }
+    for (history,), best in zip(histories.values(), (49, 9), strict=True):
+        history.loc[best, "kept"] = True
     (sheet,) = breakdowns.write_training({"hand": histories}, PARAMS, tmp_path)
     ours, overfitted = (dict(sheet.sections[0].rows)[name] for name in histories)
     assert ours[:3] == (1000, pytest.approx(falling[45:].mean()), falling[-1])
     assert ours[3:] == pytest.approx([100 * (1 - 0.99**5)] * 2 + [100])
-    assert overfitted[4] < 0 and overfitted[5] == pytest.approx(20, abs=2)
-    short = [histories["Ours"][0].head(1)]  # too short for a trend
+    assert overfitted[4] < 0 and overfitted[2] == 1 and overfitted[5] == 20
+    short = [histories["Ours"][0].tail(1)]  # too short for a trend
     (sheet,) = breakdowns.write_training({"hand": {"Ours": short}}, PARAMS, tmp_path)
     assert sheet.sections[0].rows[0][1][3:5] == (None, None)

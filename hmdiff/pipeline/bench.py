@@ -37,7 +37,7 @@ from ..crops import augment
 from ..cropsets import CropSet
 from ..datasets.index import Source, build_index
 from ..datasets.tsv import line_starts
-from ..device import best_device
+from ..device import best_device, best_dtype
 from ..files import write_file
 from ..image_bytes import address
 from ..linear import Upsampler
@@ -127,7 +127,7 @@ def sampler(params: settings.Params, V: int = 431, J: int = 24) -> Iterator[Numb
         c, u = g.condition(f_I.to(device), torch.zeros(0)), u.to(device)
         image = torch.zeros(n, dtype=torch.long, device=device)
         if path == "fast path":
-            bound = fast.BoundDenoiser(g, c, fast.best_dtype(device))
+            bound = fast.BoundDenoiser(g, c, best_dtype(device))
             return fast.sample(bound, f, u, image, steps, s.gamma, 0.0, generator).h_0
 
         def noise(h_k: Tensor, k: int, chains: Tensor) -> Tensor:
@@ -176,7 +176,8 @@ def training(params: settings.Params, V: int = 431, J: int = 24) -> Iterator[Num
     """A training step of g, against matrix products of its size, and one of phi."""
     torch.manual_seed(0)
     g = build("image", "body", params, V, J).to(best_device())
-    optimiser, generator = torch.optim.Adam(g.parameters()), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(g.parameters(), fused=True)
+    generator = torch.Generator().manual_seed(0)
     data, mesh = made_up(V, J)
 
     def learn() -> None:
@@ -187,9 +188,11 @@ def training(params: settings.Params, V: int = 431, J: int = 24) -> Iterator[Num
         optimiser.step()
 
     B, width = params.g.batch, params.g.width
-    taken, rate = seconds(learn, 9), matmul_rate(torch.float32, B * V, width, width)
+    dtype = best_dtype(best_device())
+    taken, rate = seconds(learn, 9), matmul_rate(dtype, B * V, width, width)
     yield Number(f"training step of g, batch {B}", 1000 * taken, "ms")
-    yield Number(f"matmul of {B * V} x {width} x {width}", rate / 1e9, "GFLOP/s")
+    kind = str(dtype).removeprefix("torch.")
+    yield Number(f"matmul of {B * V} x {width} x {width}, {kind}", rate / 1e9, "GFLOP/s")
     reached = "its step, GFLOP/s", flops(learn) / taken / 1e9
     yield ratio(
         "training step of g, share of that rate",

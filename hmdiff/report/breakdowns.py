@@ -17,7 +17,7 @@ from ..evaluate import LIFT
 from ..params import Params
 from ..stats import Bootstrap
 from ..strata import KINDS
-from ..train import fall
+from ..train import fall, kept_loss
 from . import typeset
 from .labels import labels
 from .tables import ABLATION, PEERS, PLUS, Measured, facts, present
@@ -265,13 +265,12 @@ def training_table(
     """
 
     def cells(runs: Sequence[pd.DataFrame]) -> tuple:
-        held = [run.dropna().set_index("step")["val_loss"] for run in runs]
         mean = [
             [run["loss"].iloc[-max(1, len(run) // 10) :].mean() for run in runs],
-            [val.iloc[-1] for val in held],
+            [kept_loss(run) for run in runs],
             [100 * fall(run, "loss") for run in runs],
             [100 * fall(run) for run in runs],
-            [100 * val.idxmin() / run["step"].max() for run, val in zip(runs, held, strict=True)],
+            [100 * run.loc[run["kept"], "step"].item() / run["step"].max() for run in runs],
         ]
         shown = [None if np.isnan(part).any() else float(np.mean(part)) for part in mean]
         return (int(runs[0]["step"].max()), *shown)
@@ -284,16 +283,17 @@ def training_table(
             Group("optimiser", ("steps",), (0,)),
             Group(f"*{words.origin}* L_total", ("training", "validation"), (3, 3)),
             Group("fall in the last fifth, %", ("training", "validation"), (1, 1)),
-            Group("lowest validation loss", ("at % of the steps",), (0,)),
+            Group("kept", ("at % of the steps",), (0,)),
         ),
         sections=(Section(tuple((name, cells(runs)) for name, runs in histories.items())),),
         notes=(
             "Training: the mean of the last tenth of the steps. Validation: of the averaged "
-            f"weights at the last look, on {params.search.images} images with the same steps k "
-            "and noise every time. Fall: from the first half of the last fifth to its second.",
+            f"weights that are kept, those with the lowest loss on {params.search.images} images, "
+            "with the same steps k and noise at every look. Fall: from the first half of the last "
+            "fifth to its second.",
             "The learning rate ends near zero, so a loss levels off under any budget: a fall in "
             "the last fifth says that more steps would help, its absence does not say that none "
-            "would. A lowest validation loss before the end is overfitting.",
+            "would. What is kept before the end is kept from overfitting.",
             "Losses compare within a kind: baselines and peers have no L_Diff.",
         ),
         facts={"profile": params.profile, "seeds": " ".join(map(str, params.seeds))},

@@ -16,7 +16,7 @@ from ..convergence import METHODS
 from ..evaluate import LIFT
 from ..params import Params
 from ..stats import Interval, by_image, resample
-from ..train import fall
+from ..train import fall, kept_loss
 from .breakdowns import by_length
 from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
 from .labels import labels
@@ -39,9 +39,9 @@ def loss_curves(histories: Mapping[str, Sequence[pd.DataFrame]], out: Path) -> s
     """Losses of g and of the baselines along training, each with all of its seeds.
 
     Args:
-        histories: for each variant its histories (step, loss, val_loss), as `train.fit` returns.
+        histories: for each variant its histories as `train.fit` returns.
     """
-    ends = {n: np.mean([h["val_loss"].dropna().iloc[-1] for h in r]) for n, r in histories.items()}
+    ends = {name: np.mean([*map(kept_loss, runs)]) for name, runs in histories.items()}
     with rc_context(STYLE):
         made, axes = figure(1, 1, 7, 4.2)
         for i, (label, runs) in enumerate(histories.items()):
@@ -62,7 +62,7 @@ def loss_curves(histories: Mapping[str, Sequence[pd.DataFrame]], out: Path) -> s
         last = "Over the last fifth of training, its learning rate going to zero"
         trend = f"{last}, the validation loss of {name} falls most, by {falls[name]:.1%}"
         told = ", ".join(f"{name} {end:.3g}" for name, end in ends.items())
-        finding = f"{'Too short for a trend' if np.isnan(falls[name]) else trend}; the end: {told}"
+        finding = f"{'Too short for a trend' if np.isnan(falls[name]) else trend}; kept: {told}"
         return save(made, finding, out)
 
 
