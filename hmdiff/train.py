@@ -97,15 +97,6 @@ class Phase:
     upto: Tensor | None
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The averaged weights that did best on validation images so far, and after which step."""
-
-    loss: float = math.inf
-    step: int = 0
-    weights: dict[str, Tensor] | None = None
-
-
 class OnePass(Protocol):
     """A system without diffusion: a mesh (B, V, 3), normalised, from its condition."""
 
@@ -189,6 +180,113 @@ def train(
     return fit(model, variant, subject, seed, data, val, mesh, params, out, resume)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The averaged weights that did best on validation images so far, and after which step."""
+
+    loss: float = math.inf
+    step: int = 0
+    weights: dict[str, Tensor] | None = None
+
+
+class Run:
+    """The state of one training: what a killed one needs to go on.
+
+    Args: as of `fit`; `name` is for messages, and `mesh` lies on the best device.
+    """
+
+    def __init__(
+        self,
+        model: Denoiser | OnePass,
+        name: str,
+        subject: str,
+        seed: int,
+        data: Split,
+        val: Split,
+        mesh: CoarseMesh,
+        params: Params,
+    ):
+        self.model, self.name, self.params = model.to(best_device()), name, params
+        self.data, self.val, self.mesh = data, val, mesh
+        self.phases = phases_of(data, subject, params.g)
+        # The phase of every step, and which of the phase's steps it is.
+        self.plan = [(phase, i) for phase in self.phases for i in range(phase.steps)]
+        self.ema = deepcopy(model).requires_grad_(False)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=params.g.lr, fused=True)
+        self.schedule = cycle(self.optimizer, self.phases[0])
+        self.generator = torch.Generator().manual_seed(seed)
+        self.step, self.history, self.losses, self.kept = 0, [], [], Kept()
+        self.lr = math.nan  # of the last step
+
+    def state(self) -> dict:
+        """What `restore` takes."""
+        stateful = ("model", "ema", "optimizer", "schedule")
+        state = {name: getattr(self, name).state_dict() for name in stateful}
+        state |= {"generator": self.generator.get_state(), "kept": vars(self.kept)}
+        return state | {"step": self.step, "history": self.history, "losses": self.losses}
+
+    def restore(self, state: dict) -> None:
+        """Go back to a saved state."""
+        self.step, self.history, self.losses = (state[n] for n in ("step", "history", "losses"))
+        self.kept = Kept(**state["kept"])
+        self.schedule = cycle(self.optimizer, self.plan[self.step - 1][0])
+        for name in ("model", "ema", "optimizer", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        self.generator.set_state(state["generator"])
+
+    def learn(self) -> None:
+        """One optimiser step; FloatingPointError if the loss is not a number."""
+        (phase, i), g = self.plan[self.step], self.params.g
+        if self.step and i == 0:
+            self.schedule = cycle(self.optimizer, phase)
+        self.optimizer.zero_grad()
+        loss = loss_of(self.model, self.data, self.mesh, self.params, self.generator, phase.upto)
+        loss = processes.backward(loss, self.model)
+        if not torch.isfinite(loss):
+            lr = {"mix": "g.lr", "finetune": "g.finetune.lr"}[phase.name]
+            raise FloatingPointError(
+                f"{self.name}: the loss is {loss.item()} at step {self.step}; "
+                f"lower {lr} or g.clip in params.yaml"
+            )
+        nn.utils.clip_grad_norm_(self.model.parameters(), g.clip)
+        self.optimizer.step()
+        self.lr = self.schedule.get_last_lr()[0]
+        self.schedule.step()
+        # Short runs forget their random start: the decay grows into its value.
+        decay = min(g.ema, (1 + self.step) / (10 + self.step))
+        for average, p in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+            average.lerp_(p.detach(), 1 - decay)
+        self.losses.append(loss.item())
+        self.step += 1
+
+    def row(self) -> dict | None:
+        """Every 20 steps of a phase, and after its last, the next row of the history. At some of
+        them the averaged weights meet the validation images; the last phase's best are kept."""
+        phase, i = self.plan[self.step - 1]
+        last = i + 1 == phase.steps
+        if not last and (i + 1) % 20:
+            return None
+        looks = last or (i + 1) % (20 * max(1, phase.steps // 400)) == 0
+        val_loss = math.nan
+        if looks:
+            val_loss = held_out_loss(self.ema, self.val, self.mesh, self.params)
+        if phase is self.phases[-1] and val_loss < self.kept.loss:
+            self.kept = Kept(val_loss, self.step, deepcopy(self.ema.state_dict()))
+        row = {"step": self.step, "loss": sum(self.losses) / len(self.losses)}
+        row |= {"val_loss": val_loss, "lr": self.lr}
+        self.history.append(row)
+        self.losses = []
+        return row
+
+    def best(self) -> dict[str, Tensor]:
+        """The weights that are kept; FloatingPointError if none had a finite loss."""
+        if self.kept.weights is None:
+            raise FloatingPointError(
+                f"{self.name}: no loss on validation images is finite; lower g.lr in params.yaml"
+            )
+        return self.kept.weights
+
+
 def fit(
     model: Denoiser | OnePass,
     variant: str,
@@ -224,88 +322,30 @@ def fit(
             data set that `g` names, or there are more processes than samples in a batch or
             validation images.
     """
-    g = params.g
-    processes.check_share(g.batch, "g.batch")
-    phases = phases_of(data, subject, g)
-    plan = [(phase, i) for phase in phases for i in range(phase.steps)]  # by step
-    steps = len(plan)
-    model.to(best_device())
-    ema = deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.Adam(model.parameters(), lr=g.lr, fused=True)
-    schedule = cycle(optimizer, phases[0])
-    generator = torch.Generator().manual_seed(seed)
+    processes.check_share(params.g.batch, "g.batch")
     val = val.evenly(params.search.images)
     processes.check_share(len(val), "search.images")
     key = {"variant": variant, "subject": subject, "seed": seed, "data": digest(data, mesh)}
     key |= {"val": digest(val, mesh)}
     mesh = mesh.to(best_device())
+    run = Run(model, f"{subject} {variant} seed {seed}", subject, seed, data, val, mesh, params)
     keeper = Resume(resume, key | params.model_dump(mode="json", include={"g", "diffusion"}))
-    start, history, running, kept = 0, [], 0.0, Kept()
     if state := keeper.load():
-        start, history, running = state["step"], state["history"], state["running"]
-        kept = Kept(**state["kept"])
-        model.load_state_dict(state["model"])
-        ema.load_state_dict(state["ema"])
-        schedule = cycle(optimizer, plan[start - 1][0])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        generator.set_state(state["generator"])
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=f"{subject} {variant} {seed}")
-    for step in bar:
-        phase, i = plan[step]
-        if step and i == 0:
-            schedule = cycle(optimizer, phase)
-        optimizer.zero_grad()
-        loss = loss_of(model, data, mesh, params, generator, phase.upto)
-        loss = processes.backward(loss, model)
-        if not torch.isfinite(loss):
-            lr = {"mix": "g.lr", "finetune": "g.finetune.lr"}[phase.name]
-            raise FloatingPointError(
-                f"{subject} {variant} seed {seed}: the loss is {loss.item()} at step {step}; "
-                f"lower {lr} or g.clip in params.yaml"
-            )
-        nn.utils.clip_grad_norm_(model.parameters(), g.clip)
-        optimizer.step()
-        # Short runs forget their random start: the decay grows into its value.
-        decay = min(g.ema, (1 + step) / (10 + step))
-        for average, p in zip(ema.parameters(), model.parameters(), strict=True):
-            average.lerp_(p.detach(), 1 - decay)
-        last, running = i + 1 == phase.steps, running + loss.item()
-        if last or (i + 1) % 20 == 0:
-            looks = last or (i + 1) % (20 * max(1, phase.steps // 400)) == 0
-            val_loss = held_out_loss(ema, val, mesh, params) if looks else math.nan
-            if phase is phases[-1] and val_loss < kept.loss:
-                kept = Kept(val_loss, step + 1, deepcopy(ema.state_dict()))
-            mean = running / (i % 20 + 1)  # the last row may stand for fewer steps
-            history.append([step + 1, mean, val_loss, schedule.get_last_lr()[0]])
-            bar.set_postfix(loss=f"{mean:.4f}")
-            running = 0.0
-        schedule.step()
-        if keeper.due():
-            keeper.save(
-                {
-                    "step": step + 1,
-                    "history": history,
-                    "running": running,
-                    "kept": vars(kept),
-                    "model": model.state_dict(),
-                    "ema": ema.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "generator": generator.get_state(),
-                }
-            )
-    if kept.weights is None:
-        raise FloatingPointError(
-            f"{subject} {variant} seed {seed}: no loss on validation images is finite; "
-            "lower g.lr in params.yaml"
-        )
-    frame = pd.DataFrame(history, columns=["step", "loss", "val_loss", "lr"])
-    frame["kept"] = frame["step"] == kept.step
-    model.load_state_dict(kept.weights)
-    meta = {"variant": variant, "subject": subject, "seed": seed, "V": data.h_0.shape[1]}
-    meta |= {"step": kept.step}
-    meta |= {"J": mesh.f.shape[0], "parameters": sum(p.numel() for p in model.parameters())}
+        run.restore(state)
+    with tqdm(initial=run.step, total=len(run.plan), desc=run.name) as bar:
+        while run.step < len(run.plan):
+            run.learn()
+            bar.update()
+            if row := run.row():
+                bar.set_postfix(loss=f"{row['loss']:.4f}")
+            if keeper.due():
+                keeper.save(run.state())
+    model.load_state_dict(run.best())
+    frame = pd.DataFrame(run.history)
+    frame["kept"] = frame["step"] == run.kept.step
+    meta = {"variant": variant, "subject": subject, "seed": seed, "step": run.kept.step}
+    meta |= {"V": data.h_0.shape[1], "J": mesh.f.shape[0]}
+    meta |= {"parameters": sum(p.numel() for p in model.parameters())}
     if processes.first():
         save_weights(out / "model.safetensors", model, meta | (more or {}))
         write_file(out / "history.csv", frame.to_csv(index=False, float_format="%.6g"))

@@ -19,7 +19,8 @@ def with_readings(values, trained):
 def test_only_readings_whose_g_is_trained_take_part(params):  # noqa: F811
     untrained = readings.present(with_readings(params, ()))
     assert {method.checkpoint for method in untrained.values()} == {"image"}
-    every = readings.present(with_readings(params, ("epsilon", "h0", "literal", "alpha", "random_ids")))
+    trained = ("epsilon", "h0", "literal", "alpha", "random_ids")
+    every = readings.present(with_readings(params, trained))
     assert every == evaluate.READINGS and len(every) > len(untrained) >= 3
 
 

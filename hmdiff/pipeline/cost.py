@@ -25,8 +25,9 @@ from . import profiles
 
 GPUS = (1, 8, 64)
 # MEASURED. g of bodies, batch 64, on one H100: 80 steps/s (at batch 8, 60: the card waits for its
-# kernels to be launched). Forward and backward on two CPU cores of this project's machine: phi of
-# the default profile takes 1.67 ms for 0.186 GFLOP (Table 6's data).
+# kernels to be launched), with products in float32, where training takes bf16 since. Forward and
+# backward on two CPU cores of this project's machine: phi of the default profile takes 1.67 ms for
+# 0.186 GFLOP (Table 6's data).
 STEPS_PER_S = 80.0
 CPU_FLOPS = 0.186e9 / 1.67e-3
 # ASSUMED. Data sheet of the H100 SXM (dense), and what share of it networks of these shapes reach:
