@@ -64,8 +64,7 @@ def test_a_trial_is_what_a_training_with_these_values_would_be(tried, bench, spl
 
 
 def test_a_peer_is_tried_like_the_rest(bench, split, tmp_path):  # noqa: F811
-    edges = torch.tensor([[i, i + 1] for i in range(11)])
-    bench.mesh = replace(bench.mesh, ids=torch.arange(12), edges=edges)
+    bench.mesh = replace(bench.mesh, ids=torch.arange(12))
     block = bench.params.search.model_copy(update={"steps": STEPS})
     bench.params = bench.params.model_copy(update={"search": block})
     trial = hmdiff_params.Trial(lr=0.01)

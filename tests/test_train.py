@@ -207,8 +207,8 @@ def test_ids_start_as_the_meshs_harmonics_or_at_random(split, mesh, params):
     assert ids["random_ids"].all()
 
 
-@pytest.mark.parametrize(("variant", "close"), [("image", 0.02), ("baseline_a", 0.02)])
-def test_bf16_rounds_the_loss_and_no_more(variant, close, split, mesh, params, monkeypatch):
+@pytest.mark.parametrize("variant", ["image", "baseline_a"])
+def test_bf16_rounds_the_loss_and_no_more(variant, split, mesh, params, monkeypatch):
     torch.manual_seed(0)
     model = untrained(variant, "hand", params, split, mesh)
     nn.init.normal_(model.net.output.weight, std=0.05)
@@ -225,7 +225,7 @@ def test_bf16_rounds_the_loss_and_no_more(variant, close, split, mesh, params, m
         losses[name] = loss.item(), torch.cat([grad.flatten() for grad in grads])
         assert loss.dtype == torch.float32 and losses[name][1].dtype == torch.float32
     (rough, a), (exact, b) = losses["bf16"], losses["float32"]
-    assert rough != exact and rough == pytest.approx(exact, rel=close)
+    assert rough != exact and rough == pytest.approx(exact, rel=0.02)
     assert torch.cosine_similarity(a, b, dim=0) > 0.99
 
 
