@@ -246,6 +246,11 @@ class Readings(Block):
     ]
 
 
+class Speed(Block):
+    images: Positive
+    repeats: Positive
+
+
 class Stats(Block):
     bootstrap: Annotated[int, Field(ge=100)]
     level: Share
@@ -267,6 +272,7 @@ class Params(Block):
     search: Search
     hypotheses: Hypotheses
     readings: Readings
+    speed: Speed
     stats: Stats
     photo: dict[str, tuple[int, int, Positive, Positive]]
 

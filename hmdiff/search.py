@@ -2,13 +2,15 @@
 
 One budget for all: every system trains `search.steps` steps with each entry of `search.try` (the
 first trial is always params.yaml as it stands) and is judged by its MPVE on the same validation
-images, run as in the tables. `params.searched` hands the choice to the training.
+images, run as in the tables. A setting is left for another only where the other's lead is told from
+zero: with few images the best of several is often the luckiest. `params.searched` hands the choice
+to the training.
 """
 
-import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
@@ -16,9 +18,10 @@ from tqdm import tqdm
 from .body import BodyModel
 from .checkpoint import Resume
 from .evaluate import Bench, Search, default_knobs, evaluate, evaluate_one_pass
-from .params import Params, Trial, with_g
+from .params import Params, Stats, Trial, with_g
 from .peers import PEERS, build_peer
 from .splits import Split
+from .stats import resample
 from .train import VARIANTS, digest, fit, untrained
 
 # Whatever is trained, and the row of the tables by which it is judged.
@@ -29,7 +32,7 @@ SYSTEMS = {
     "baseline_a": "Baseline A",
     "baseline_b": "Baseline B",
 } | PEERS
-COLUMNS = ["system", "method", "setting", "MPVE", "best"]
+COLUMNS = ["system", "method", "setting", "MPVE", "chosen"]
 CPU = torch.device("cpu")
 
 
@@ -49,8 +52,8 @@ def search(
         resume: scratch file, for going on after a kill with the same result.
 
     Returns:
-        a row a trial: system, method (its name in the tables), setting, MPVE in mm, whether it is
-        the best; and the best changes to `g` of each system, for `params.searched`.
+        a row a trial: system, method (its name in the tables), setting, MPVE in mm, whether it was
+        chosen; and the chosen changes to `g` of each system, for `params.searched`.
     """
     settings, mesh = trials(bench.params), bench.mesh.to(CPU)
     if len(settings) == 1:  # nothing to choose from
@@ -65,23 +68,41 @@ def search(
     todo = [(system, number) for system in SYSTEMS for number in range(len(settings))]
     for system, number in tqdm(todo[len(done) :], desc=f"{bench.subject} search"):
         inner = resume.with_name(f"{resume.stem}-{system}-{number}{resume.suffix}")
-        error = attempt(bench, body, system, settings[number], data, val, inner)
-        done.append(error)
+        errors = attempt(bench, body, system, settings[number], data, val, inner)
+        done.append(errors.tolist())
         keeper.save(done)
     keeper.clear()
     frame = pd.DataFrame(
         [(name, SYSTEMS[name], settings[number].describe()) for name, number in todo],
         columns=COLUMNS[:3],
-    ).assign(MPVE=done, best=False)
-    best = frame.groupby("system", sort=False)["MPVE"].idxmin()
-    frame.loc[best, "best"] = True
-    return frame, {name: settings[todo[row][1]].changes() for name, row in best.items()}
+    ).assign(MPVE=np.mean(done, axis=1), chosen=False)
+    found = {}
+    for system, rows in frame.groupby("system", sort=False):
+        number = choice(np.array(done)[rows.index].T, bench.params.stats)
+        frame.loc[rows.index[number], "chosen"] = True
+        found[system] = settings[number].changes()
+    return frame, found
+
+
+def choice(errors: np.ndarray, stats: Stats) -> int:
+    """The best of the settings that are told from the first to be better; if none is, the first.
+
+    Args:
+        errors: images x settings, mm; inf where a setting did not survive its training.
+    """
+    means = errors.mean(axis=0)
+    if np.isinf(means[0]):
+        return int(means.argmin())
+    alive = pd.DataFrame(errors).loc[:, np.isfinite(means)]
+    pairs = resample(alive, stats.bootstrap, stats.level)
+    ahead = [n for n in alive.columns[1:] if pairs.difference(n, 0).high < 0]
+    return min(ahead, key=means.item, default=0)
 
 
 def attempt(
     bench: Bench, body: BodyModel, system: str, trial: Trial, data: Split, val: Split, resume: Path
-) -> float:
-    """Train a system with one setting, in one phase; its MPVE on validation images, mm."""
+) -> np.ndarray:
+    """Train a system with one setting, in one phase; its MPVE on each validation image, mm."""
     subject, mesh = bench.subject, bench.mesh.to(CPU)
     short = {"steps": {subject: bench.params.search.steps}, "finetune": None}
     params = with_g(bench.params, trial.changes() | short)
@@ -95,13 +116,14 @@ def attempt(
         with TemporaryDirectory() as scratch:
             fit(model, system, subject, bench.seed, data, val, mesh, params, Path(scratch), resume)
     except FloatingPointError:  # a setting that training does not survive is no candidate
-        return math.inf
+        return np.full(len(val), np.inf)
     bench.systems[system] = model.eval().requires_grad_(False)
     return judge(bench, system, val)
 
 
-def judge(bench: Bench, system: str, val: Split) -> float:
-    """MPVE of a trained system, mm: a diffusion at the default knobs, Ours with its best gamma."""
+def judge(bench: Bench, system: str, val: Split) -> np.ndarray:
+    """MPVE of a trained system on each image, mm: a diffusion at the default knobs, Ours with its
+    best gamma."""
     name, knobs = SYSTEMS[system], default_knobs(bench.params)
     if system not in VARIANTS or not VARIANTS[system].diffusion:
         errors = evaluate_one_pass(bench, name, bench.systems[system], val)
@@ -110,4 +132,4 @@ def judge(bench: Bench, system: str, val: Split) -> float:
             tune = Search(bench, val, tqdm(disable=True))
             knobs = tune.best(name, knobs, "gamma", bench.params.tune.gamma)
         errors = evaluate(bench, name, knobs, val)
-    return float(errors["MPVE"].mean())
+    return errors["MPVE"].to_numpy()

