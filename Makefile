@@ -1,7 +1,7 @@
 # Everything starts here; each target does its own set-up, once per requirements.lock.
 #   make repro                  the default study, in place: reports/
 #   make repro PROFILE=smoke    another profile, in a copy: runs/smoke/reports/ (RUN=... elsewhere)
-#   make test                   ruff, pytest, the smoke study, and nbval over the notebooks
+#   make test                   ruff, pytest, the smoke study, and nbval over what is to be read
 #   make soak                   kills of the smoke study and 100,000 hostile files: over an hour
 #   make audit                  known weaknesses of the pinned packages
 #   make setup                  the environment alone, .venv
@@ -15,7 +15,7 @@ RUN ?= runs/$(PROFILE)
 READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro smoke test lint unit notebooks notebooks-making notebooks-reading soak audit setup lab walkthroughs bench lock clean
+.PHONY: repro smoke test lint unit notebooks soak audit setup lab walkthroughs bench lock clean
 
 repro: $(READY)
 ifeq ($(PROFILE),default)
@@ -31,8 +31,8 @@ smoke test notebooks soak: export OMP_NUM_THREADS := 1
 smoke:
 	$(MAKE) repro PROFILE=smoke
 
-# Two cores: the unit tests on one, on the other the smoke study and then the notebooks that make
-# results; whichever is free first takes those that read them.
+# Two cores: the unit tests on one; on the other the smoke study, which executes every notebook of the
+# pipeline, and then the notebooks that read what it made.
 test: lint
 	$(MAKE) -j2 unit notebooks
 
@@ -44,15 +44,9 @@ unit: $(READY)
 	pytest
 
 # In the copy that `make smoke` filled: nothing here touches the committed results.
-NBVAL := cd runs/smoke && PYTHONPATH="$$PWD" pytest --nbval-lax --nbval-kernel-name python3
-
-notebooks: notebooks-making notebooks-reading
-
-notebooks-making: smoke
-	$(NBVAL) notebooks/pipeline
-
-notebooks-reading: smoke
-	$(NBVAL) notebooks/walkthrough notebooks/explore
+notebooks: smoke
+	cd runs/smoke && PYTHONPATH="$$PWD" pytest --nbval-lax --nbval-kernel-name python3 \
+	  notebooks/walkthrough notebooks/explore
 
 # The run that nobody kills is runs/smoke.
 soak: smoke

@@ -6,11 +6,16 @@ removed when its loop is done. Of several processes the first writes it, and all
 reads, be they as many as before or not.
 """
 
+import hashlib
 import json
 import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -93,3 +98,47 @@ class Resume:
         """Remove the file: the loop is done."""
         if processes.first():
             self.path.unlink(missing_ok=True)
+
+
+class Memo:
+    """The tables that a long stage has made, so that after a kill it makes none of them again.
+
+    Args:
+        path: the scratch file, removed by `clear`.
+        every_s: seconds between saves.
+    """
+
+    def __init__(self, path: str | Path, every_s: float = 20.0):
+        self.keeper = Resume(path, {"code": own_code()}, every_s)
+        self.tables: dict[str, Tensor] = self.keeper.load() or {}
+
+    def __call__(self, key: dict, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """The table of `key`, which names everything that `make` depends on but the code."""
+        name = json.dumps(key, sort_keys=True)
+        if name not in self.tables:
+            content = bytearray(make().to_parquet())
+            self.tables[name] = torch.frombuffer(content, dtype=torch.uint8)
+            if self.keeper.due():
+                self.keeper.save(self.tables)
+        return pd.read_parquet(BytesIO(self.tables[name].numpy().tobytes()))
+
+    def clear(self) -> None:
+        """Remove the file: the stage is done."""
+        self.keeper.clear()
+
+
+def fingerprint(tensors: Iterable[Tensor]) -> str:
+    """A hash of the content of tensors."""
+    content = hashlib.sha256()
+    for tensor in tensors:
+        content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+@cache
+def own_code() -> str:
+    """A hash of this package's modules."""
+    content = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        content.update(path.read_bytes())
+    return content.hexdigest()

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from . import linear, processes
 from .body import BodyModel, load_regressor
 from .body import load as load_body
+from .checkpoint import Memo, fingerprint
 from .coarse import CoarseMesh
 from .coarse import load as load_coarse
 from .denoiser import Baseline, Denoiser
@@ -99,7 +100,8 @@ class Bench:
     """All that evaluation needs for one subject and seed; checkpoints are read when first used.
 
     Coarse mesh, maps and systems lie on the best device; splits and results in main memory.
-    `joint_regressor` reads the joints of `protocol` off a full mesh.
+    `joint_regressor` reads the joints of `protocol` off a full mesh; `memo` keeps what `evaluate`
+    found before a kill.
     """
 
     subject: str
@@ -111,6 +113,7 @@ class Bench:
     upsampler: linear.Upsampler
     lift: torch.nn.Linear
     systems: dict[str, Denoiser | Baseline] = field(default_factory=dict)
+    memo: Memo | None = None
 
     @property
     def protocol(self) -> Protocol:
@@ -125,14 +128,21 @@ class Bench:
         return self.systems[variant]
 
 
-def load_bench(subject: str, seed: int, data: Path, params: Params) -> Bench:
-    """Read the models, linear maps and regressors of a subject."""
+def load_bench(
+    subject: str, seed: int, data: Path, params: Params, resume: Path | None = None
+) -> Bench:
+    """Read the models, linear maps and regressors of a subject.
+
+    Args:
+        resume: the scratch file of a memo; whoever names one clears the memo when all is written.
+    """
     mesh = load_coarse(data / "models" / f"{subject}_coarse.npz")
     model = load_body(data / "models" / f"{subject}.npz")
     rows = read_regressor(model, data, params)
     maps = linear.load(data / "features" / subject / "linear.safetensors")
     mesh, *maps = (part.to(best_device()) for part in (mesh, *maps))
-    return Bench(subject, seed, data, params, mesh, rows, *maps)
+    memo = None if resume is None else Memo(resume)
+    return Bench(subject, seed, data, params, mesh, rows, *maps, memo=memo)
 
 
 def read_regressor(model: BodyModel, data: Path, params: Params) -> Tensor:
@@ -268,6 +278,17 @@ def rows(
 
 def evaluate(bench: Bench, name: str, knobs: Knobs, split: Split) -> pd.DataFrame:
     """A diffusion method's per-image errors; the prediction is the centre of its hypotheses."""
+    if bench.memo is None:
+        return evaluate_anew(bench, name, knobs, split)
+    networks = (bench.system((METHODS | READINGS)[name].checkpoint), bench.upsampler, bench.lift)
+    weights = (tensor for network in networks for tensor in network.state_dict().values())
+    key = {"method": name, "subject": bench.subject, "seed": bench.seed, "knobs": vars(knobs)}
+    key["on"] = fingerprint((*weights, bench.mesh.f, split.f_I, split.heat, split.mesh))
+    return bench.memo(key, lambda: evaluate_anew(bench, name, knobs, split))
+
+
+def evaluate_anew(bench: Bench, name: str, knobs: Knobs, split: Split) -> pd.DataFrame:
+    """`evaluate`, whatever the bench remembers."""
     samples = run(bench, (METHODS | READINGS)[name], knobs, split, bench.seed)
     return rows(
         bench,

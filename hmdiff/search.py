@@ -2,9 +2,9 @@
 
 One budget for all: every system trains `search.steps` steps with each entry of `search.try` (the
 first trial is always params.yaml as it stands) and is judged by its MPVE on the same validation
-images, run as in the tables. A setting is left for another only where the other's lead is told from
-zero: with few images the best of several is often the luckiest. `params.searched` hands the choice
-to the training.
+images, run as in the tables. Trials far shorter than the training mislead: other settings lead
+then. A setting is left for another only where the other's lead is told from zero: with few images
+the best of several is often the luckiest. `params.searched` hands the choice to the training.
 """
 
 from pathlib import Path
@@ -13,16 +13,19 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from .body import BodyModel
 from .checkpoint import Resume
+from .denoiser import Denoiser
+from .device import best_device
 from .evaluate import Bench, Search, default_knobs, evaluate, evaluate_one_pass
 from .params import Params, Stats, Trial, with_g
 from .peers import PEERS, build_peer
 from .splits import Split
 from .stats import resample
-from .train import VARIANTS, digest, fit, untrained
+from .train import VARIANTS, OnePass, digest, fit, untrained
 
 # Whatever is trained, and the row of the tables by which it is judged.
 SYSTEMS = {
@@ -64,21 +67,27 @@ def search(
         mode="json", exclude={"source", "studio", "prepare", "stats", "photo"}
     )
     keeper = Resume(resume, key)
-    done = keeper.load() or []
+    # The errors of each trial so far, and what the next one has trained, which waits to be judged.
+    state = keeper.load() or {"errors": [], "weights": None}
     todo = [(system, number) for system in SYSTEMS for number in range(len(settings))]
-    for system, number in tqdm(todo[len(done) :], desc=f"{bench.subject} search"):
-        inner = resume.with_name(f"{resume.stem}-{system}-{number}{resume.suffix}")
-        errors = attempt(bench, body, system, settings[number], data, val, inner)
-        done.append(errors.tolist())
-        keeper.save(done)
+    for system, number in tqdm(todo[len(state["errors"]) :], desc=f"{bench.subject} search"):
+        model, params = start(bench, body, system, settings[number], data)
+        if state["weights"] is None:
+            inner = resume.with_name(f"{resume.stem}-{system}-{number}{resume.suffix}")
+            state["weights"] = trained(bench, model, system, params, data, val, inner)
+            keeper.save(state)
+        errors = judge(bench, model, system, state["weights"], val)
+        state = {"errors": [*state["errors"], errors.tolist()], "weights": None}
+        keeper.save(state)
     keeper.clear()
+    errors = np.array(state["errors"])  # trials x images
     frame = pd.DataFrame(
         [(name, SYSTEMS[name], settings[number].describe()) for name, number in todo],
         columns=COLUMNS[:3],
-    ).assign(MPVE=np.mean(done, axis=1), chosen=False)
+    ).assign(MPVE=errors.mean(axis=1), chosen=False)
     found = {}
     for system, rows in frame.groupby("system", sort=False):
-        number = choice(np.array(done)[rows.index].T, bench.params.stats)
+        number = choice(errors[rows.index].T, bench.params.stats)
         frame.loc[rows.index[number], "chosen"] = True
         found[system] = settings[number].changes()
     return frame, found
@@ -99,31 +108,48 @@ def choice(errors: np.ndarray, stats: Stats) -> int:
     return min(ahead, key=means.item, default=0)
 
 
-def attempt(
-    bench: Bench, body: BodyModel, system: str, trial: Trial, data: Split, val: Split, resume: Path
-) -> np.ndarray:
-    """Train a system with one setting, in one phase; its MPVE on each validation image, mm."""
+def start(
+    bench: Bench, body: BodyModel, system: str, trial: Trial, data: Split
+) -> tuple[Denoiser | OnePass, Params]:
+    """A system before its training, and the values of a trial: one phase, of a trial's length."""
     subject, mesh = bench.subject, bench.mesh.to(CPU)
-    short = {"steps": {subject: bench.params.search.steps}, "finetune": None}
-    params = with_g(bench.params, trial.changes() | short)
+    length = {"steps": {subject: bench.params.search.steps}, "finetune": None}
+    params = with_g(bench.params, trial.changes() | length)
     torch.manual_seed(bench.seed)
     if system in PEERS:
         mean = data.h_0.mean(0)
-        model = build_peer(system, subject, params, mesh, body, mean, data.scale_m)
-    else:
-        model = untrained(system, subject, params, data, mesh)
+        return build_peer(system, subject, params, mesh, body, mean, data.scale_m), params
+    return untrained(system, subject, params, data, mesh), params
+
+
+def trained(
+    bench: Bench,
+    model: nn.Module,
+    system: str,
+    params: Params,
+    data: Split,
+    val: Split,
+    resume: Path,
+) -> dict[str, Tensor]:
+    """The weights of a system trained with one setting; none if it does not survive that."""
+    of = (model, system, bench.subject, bench.seed, data, val, bench.mesh.to(CPU), params)
     try:
-        with TemporaryDirectory() as scratch:
-            fit(model, system, subject, bench.seed, data, val, mesh, params, Path(scratch), resume)
-    except FloatingPointError:  # a setting that training does not survive is no candidate
-        return np.full(len(val), np.inf)
-    bench.systems[system] = model.eval().requires_grad_(False)
-    return judge(bench, system, val)
+        with TemporaryDirectory() as out:
+            fit(*of, Path(out), resume)
+    except FloatingPointError:
+        return {}
+    return model.state_dict()
 
 
-def judge(bench: Bench, system: str, val: Split) -> np.ndarray:
+def judge(
+    bench: Bench, model: nn.Module, system: str, weights: dict[str, Tensor], val: Split
+) -> np.ndarray:
     """MPVE of a trained system on each image, mm: a diffusion at the default knobs, Ours with its
-    best gamma."""
+    best gamma; without weights inf, no candidate."""
+    if not weights:
+        return np.full(len(val), np.inf)
+    model.load_state_dict(weights)
+    bench.systems[system] = model.to(best_device()).eval().requires_grad_(False)
     name, knobs = SYSTEMS[system], default_knobs(bench.params)
     if system not in VARIANTS or not VARIANTS[system].diffusion:
         errors = evaluate_one_pass(bench, name, bench.systems[system], val)

@@ -8,7 +8,6 @@ then over one alone, `g.finetune`. What is kept of the last phase are the averag
 the lowest loss on validation images: systems of one pass overfit long before diffusion does.
 """
 
-import hashlib
 import math
 from collections import Counter
 from contextlib import nullcontext
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 from . import params as settings
 from . import processes
-from .checkpoint import Resume, load_weights, save_weights
+from .checkpoint import Resume, fingerprint, load_weights, save_weights
 from .coarse import CoarseMesh
 from .denoiser import Baseline, Denoiser, VertexTransformer
 from .device import best_device, mixed_precision
@@ -406,10 +405,7 @@ def rows_of_step(
 
 def digest(data: Split, mesh: CoarseMesh) -> str:
     """A hash of all that training reads: a resume file from other features is not taken up."""
-    content = hashlib.sha256()
-    for tensor in (data.f_I, data.heat, data.h_0, mesh.f, mesh.faces, mesh.edges):
-        content.update(tensor.contiguous().numpy().tobytes())
-    return content.hexdigest()
+    return fingerprint((data.f_I, data.heat, data.h_0, mesh.f, mesh.faces, mesh.edges))
 
 
 def loss_of(

@@ -19,7 +19,7 @@ from hypothesis import settings
 from hmdiff import body, clothing, coarse, coarsening, decimation, rigging
 from hmdiff.files import new_file
 from hmdiff.pipeline.release import release
-from hmdiff.studio import anny_bake, anny_source
+from hmdiff.studio import anny_bake, anny_source, cloth
 
 # Inputs of a kind in `make soak`: with some 40 kinds over 100,000, though slow ones get fewer.
 SOAK = int(os.environ.get("HMDIFF_EXAMPLES", 3500))
@@ -29,7 +29,17 @@ PEOPLE = 200
 UNSEEN = 20230  # seed of people; the bake's own are SEED and SEED + 1
 BAKE = {"body": anny_bake.bake_open_body, "hand": anny_bake.bake_open_hand}
 BONES = {"body": anny_bake.BODY_BONES, "hand": anny_bake.HAND_BONES}
-MODULES = (anny_bake, anny_source, body, clothing, coarse, coarsening, decimation, rigging)
+MODULES = (
+    anny_bake,
+    anny_source,
+    body,
+    cloth,
+    clothing,
+    coarse,
+    coarsening,
+    decimation,
+    rigging,
+)
 
 
 def baked(subject: str) -> Path:
@@ -65,7 +75,7 @@ def bake_and_keep_surface(subject: str, path: Path):
 
     with (
         keep(anny_bake, "decimate"),
-        keep(clothing, "clothe"),
+        keep(cloth, "clothe"),
         keep(anny_source, "toeless_surface"),
         keep(anny_source, "right_hand_faces"),
     ):

@@ -4,13 +4,16 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from hmdiff.checkpoint import Resume, load_weights, save_weights
+from hmdiff import checkpoint
+from hmdiff.checkpoint import Memo, Resume, load_weights, save_weights
 
 META = {"variant": "image", "V": 431, "list": [1, 2]}
 
@@ -150,3 +153,40 @@ def test_saving_is_due_once_in_a_while_and_the_file_goes_when_done(tmp_path):
     keeper.clear()
     keeper.clear()
     assert not keeper.path.exists()
+
+
+def table(seed: int) -> pd.DataFrame:
+    """A frame of many types, with rows picked out of a longer one."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"image": ["a", "b", "c", "d"], "steps": 3, "gamma": 0.1, "seed": seed})
+    frame["MPVE"] = rng.normal(100, 30, 4).astype(np.float32)
+    frame["active"] = [np.nan, 0.5, 1 / 3, 0.0]
+    return frame.iloc[[0, 2, 3]]
+
+
+def test_what_a_stage_has_made_before_a_kill_is_not_made_again(tmp_path):
+    made = []
+
+    def stage(memo: Memo, stop: int) -> pd.DataFrame:
+        def make(seed: int) -> pd.DataFrame:
+            made.append(seed)
+            return table(seed)
+
+        return pd.concat([memo({"seed": n}, lambda n=n: make(n)) for n in range(stop)])
+
+    whole = stage(Memo(tmp_path / "whole.pt"), 4)
+    made.clear()
+    stage(Memo(tmp_path / "x.pt", every_s=0), 2)  # and then it is killed
+    memo = Memo(tmp_path / "x.pt", every_s=0)
+    pd.testing.assert_frame_equal(stage(memo, 4), whole, check_exact=True)
+    pd.testing.assert_frame_equal(whole, pd.concat(map(table, range(4))), check_exact=True)
+    assert made == [0, 1, 2, 3]
+    memo.clear()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_memo_of_other_code_is_forgotten(tmp_path, monkeypatch):
+    Memo(tmp_path / "x.pt", every_s=0)({}, lambda: table(0))
+    monkeypatch.setattr(checkpoint, "own_code", lambda: "other")
+    found = Memo(tmp_path / "x.pt")({}, lambda: table(1))
+    pd.testing.assert_frame_equal(found, table(1))

@@ -68,6 +68,7 @@ def test_a_pipeline_notebook_is_one_short_job(path):
         "a long cell wants to be a function"
     )
     assert any("assert " in source for source in code), "nothing is asserted about the result"
+    assert any("root.enter()" in source for source in code), "JupyterLab opens it where it lies"
     assert len(book.cells) <= 9
 
 

@@ -88,14 +88,13 @@ def test_a_trial_is_what_a_training_with_these_values_would_be(tried, bench, spl
     assert row["MPVE"].item() == pytest.approx(errors["MPVE"].mean(), rel=1e-6)
 
 
-def test_a_peer_is_tried_like_the_rest(bench, split, tmp_path):  # noqa: F811
+def test_a_peer_is_tried_like_the_rest(tried, bench, split, tmp_path, monkeypatch):  # noqa: F811
     bench.mesh = replace(bench.mesh, ids=torch.arange(12))
-    block = bench.params.search.model_copy(update={"steps": STEPS})
-    bench.params = bench.params.model_copy(update={"search": block})
-    trial = hmdiff_params.Trial(lr=0.01)
-    errors = search.attempt(bench, None, "pose2mesh", trial, split, split, tmp_path / "resume")
-    assert errors.shape == (len(split),) and (errors > 0).all() and np.isfinite(errors).all()
-    assert not (tmp_path / "resume").exists()
+    monkeypatch.setattr(search, "SYSTEMS", {"pose2mesh": "Pose2Mesh-style"})
+    frame, _ = tried({"lr": 0.01})
+    assert (frame["method"] == "Pose2Mesh-style").all()
+    assert (frame["MPVE"] > 0).all() and np.isfinite(frame["MPVE"]).all()
+    assert not list(tmp_path.glob("resume*"))
 
 
 def test_a_trial_leaves_the_second_phase_out(tried, bench, monkeypatch):  # noqa: F811
@@ -140,6 +139,20 @@ def test_a_killed_search_goes_on_to_the_same_numbers(tried, tmp_path, monkeypatc
     assert found_again == found
     assert calls == ["image", "image", "baseline_a", "baseline_a", "baseline_a"]
     assert not list(tmp_path.glob("resume*"))
+
+
+def test_a_search_killed_while_it_judges_trains_nothing_twice(tried, monkeypatch):
+    whole, _ = tried({"lr": 0.01})
+    fit, evaluate_one_pass, calls = search.fit, search.evaluate_one_pass, []
+    monkeypatch.setattr(search, "fit", lambda *a: (calls.append(a[1]), fit(*a))[1])
+    with monkeypatch.context() as judging:
+        judging.setattr(search, "evaluate_one_pass", lambda *_: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):
+            tried({"lr": 0.01})
+    assert search.evaluate_one_pass is evaluate_one_pass
+    again, _ = tried({"lr": 0.01})
+    pd.testing.assert_frame_equal(again, whole)
+    assert calls == ["image", "image", "baseline_a", "baseline_a"]
 
 
 def test_training_takes_what_was_found_and_a_reading_what_ours_found(tmp_path):

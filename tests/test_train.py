@@ -16,7 +16,7 @@ from tqdm import tqdm
 from hmdiff import evaluate, linear
 from hmdiff import params as hmdiff_params
 from hmdiff import train as train_module
-from hmdiff.checkpoint import load_weights
+from hmdiff.checkpoint import Memo, load_weights
 from hmdiff.diffusion import diffuse, estimate_h0
 from hmdiff.losses import geometry_loss
 from hmdiff.splits import load_split
@@ -304,6 +304,24 @@ def test_every_method_gives_finite_errors_for_every_image(name, bench, split, pa
     assert np.isfinite(frame[["MPVE", "MPJPE", "PA_MPJPE", "F5", "AUC"]].to_numpy()).all()
     again = evaluate.evaluate(bench, name, knobs, split)
     pd.testing.assert_frame_equal(frame, again)
+
+
+def test_a_memo_gives_what_was_evaluated_and_knows_other_weights(
+    bench, split, params, tmp_path, monkeypatch
+):
+    knobs = replace(evaluate.default_knobs(params), steps=2)
+    fresh = evaluate.evaluate(bench, "Ours", knobs, split)
+    bench.memo = Memo(tmp_path / "memo.pt")
+    ran, run = [], evaluate.run
+    monkeypatch.setattr(evaluate, "run", lambda *a: (ran.append(a[2]), run(*a))[1])
+    for _ in range(2):
+        found = evaluate.evaluate(bench, "Ours", knobs, split)
+        pd.testing.assert_frame_equal(found, fresh, check_exact=True)
+    assert len(ran) == 1
+    evaluate.evaluate(bench, "Ours", replace(knobs, gamma=0.1), split)
+    next(bench.system("image").parameters()).data.add_(1e-3)
+    evaluate.evaluate(bench, "Ours", knobs, split)
+    assert len(ran) == 3
 
 
 def test_an_images_result_does_not_depend_on_its_batch_mates(bench, split, params, monkeypatch):

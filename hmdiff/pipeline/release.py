@@ -1,6 +1,6 @@
 """Publish a finished run, so that nobody must repeat it to look at it or to try its networks.
 
-    python -m hmdiff.pipeline.release runs/study reports/released/study "40 minutes on two cores"
+    python -m hmdiff.pipeline.release runs/gpu reports/released/gpu "thirty hours on one card"
 
 A release holds the run's tables, claims and figures with a front page, parameters and lock file;
 the weights of phi, g and the baselines of the first seed in half precision, with all else that

@@ -16,7 +16,7 @@ from .. import clothing, rigging
 from ..decimation import decimate
 from ..files import new_file
 from ..rigging import Array
-from . import anny_source
+from . import anny_source, cloth
 
 SHAPES = 240  # sampled people behind the betas
 SEED = 6890
@@ -178,7 +178,7 @@ def bake_open_body(path: str | Path) -> None:
     mean = vertices.mean(0)
     eyes = heads.mean(0)[[model.bone_labels.index(f"eye.{side}") for side in "LR"]]
     parts = clothing.label_parts(mean, joints.mean(0), W, eyes)
-    S, pad = clothing.clothe(mean, faces, parts)
+    S, pad = cloth.clothe(mean, faces, parts)
     (level,) = decimate(S @ mean + pad, faces, (6890,))
     W, keep = (S @ W)[level.ids], S[level.ids]
     vertices = rigging.apply(keep, vertices) + pad[level.ids]
