@@ -1,10 +1,10 @@
 """The search for settings of training: each system tries the same few, validation images choose.
 
 One budget for all: every system trains `search.steps` steps with each entry of `search.try` (the
-first trial is always params.yaml as it stands) and is judged by its MPVE on the same validation
-images, run as in the tables. Trials far shorter than the training mislead: other settings lead
-then. A setting is left for another only where the other's lead is told from zero: with few images
-the best of several is often the luckiest. `params.searched` hands the choice to the training.
+first trial is always params.yaml as it stands), is tuned as in the tables, and judged by its MPVE on
+the same validation images. Trials much shorter than the training can mislead. A setting is left for
+another only where the other's lead is told from zero: with few images the best of several is often
+the luckiest. `params.searched` hands the choice to the training.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from .body import BodyModel
 from .checkpoint import Resume
 from .denoiser import Denoiser
 from .device import best_device
-from .evaluate import Bench, Search, default_knobs, evaluate, evaluate_one_pass
+from .evaluate import Bench, Search, evaluate, evaluate_one_pass
 from .params import Params, Stats, Trial, with_g
 from .peers import PEERS, build_peer
 from .splits import Split
@@ -144,18 +144,16 @@ def trained(
 def judge(
     bench: Bench, model: nn.Module, system: str, weights: dict[str, Tensor], val: Split
 ) -> np.ndarray:
-    """MPVE of a trained system on each image, mm: a diffusion at the default knobs, Ours with its
-    best gamma; without weights inf, no candidate."""
+    """MPVE of a trained system on each image, mm, a diffusion with its knobs tuned on the same
+    images; without weights inf, no candidate."""
     if not weights:
         return np.full(len(val), np.inf)
     model.load_state_dict(weights)
     bench.systems[system] = model.to(best_device()).eval().requires_grad_(False)
-    name, knobs = SYSTEMS[system], default_knobs(bench.params)
-    if system not in VARIANTS or not VARIANTS[system].diffusion:
-        errors = evaluate_one_pass(bench, name, bench.systems[system], val)
-    else:
-        if name == "Ours":
-            tune = Search(bench, val, tqdm(disable=True))
-            knobs = tune.best(name, knobs, "gamma", bench.params.tune.gamma)
+    name = SYSTEMS[system]
+    if system in VARIANTS and VARIANTS[system].diffusion:
+        knobs = Search(bench, val, tqdm(disable=True)).tuned(name)
         errors = evaluate(bench, name, knobs, val)
+    else:
+        errors = evaluate_one_pass(bench, name, bench.systems[system], val)
     return errors["MPVE"].to_numpy()
