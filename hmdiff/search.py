@@ -1,10 +1,10 @@
 """The search for settings of training: each system tries the same few, validation images choose.
 
 One budget for all: every system trains `search.steps` steps with each entry of `search.try` (the
-first trial is always params.yaml as it stands), is tuned as in the tables, and judged by its MPVE on
-the same validation images. Trials much shorter than the training can mislead. A setting is left for
-another only where the other's lead is told from zero: with few images the best of several is often
-the luckiest. `params.searched` hands the choice to the training.
+first trial is always params.yaml as it stands), is tuned as in the tables, and judged by its MPVE
+on the same validation images. Trials much shorter than the training can mislead. A setting is left
+for another only where the other's lead is told from zero: with few images the best of several is
+often the luckiest. `params.searched` hands the choice to the training.
 """
 
 from pathlib import Path

@@ -33,7 +33,7 @@ from ..train import load_system
 
 SECTIONS = ("prepare", "phi", "diffusion", "g")
 SUBJECTS = get_args(params.Subject)
-RELEASED = Path(__file__).parents[2] / "reports/released/study/weights"
+RELEASED = Path(__file__).parents[2] / "reports/released/default/weights"
 REMEDY = "give the folder of another release, or make one with `python -m hmdiff.pipeline.release`"
 
 
