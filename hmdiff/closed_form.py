@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from . import processes
 from .diffusion import ddim_step, estimate_h0, noise_from_h0, timesteps
-from .evaluate import CHAINS, Bench, Knobs, batches, default_knobs, fewest_steps, measure, rows
+from .evaluate import CHAINS, Bench, Knobs, batches, default_knobs, measure, rows, smallest
 from .linear import ridge
 from .pose import PoseDistribution
 from .sampler import standard_noise
@@ -162,7 +162,7 @@ def sweep_plus(bench: Bench, split: Split, g_split: Split) -> tuple[pd.DataFrame
     for steps in tqdm(bench.params.tune.plus_steps, desc=f"{bench.subject} {NAME} {bench.seed}"):
         frame = evaluate_plus(bench, replace(knobs, steps=steps), split, g_split)
         frames[steps] = frame.assign(knob="steps", value=float(steps))
-    best = fewest_steps({steps: frame["MPVE"].mean() for steps, frame in frames.items()})
+    best = smallest({steps: frame["MPVE"].mean() for steps, frame in frames.items()})
     return pd.concat(frames.values(), ignore_index=True), vars(replace(knobs, steps=best))
 
 

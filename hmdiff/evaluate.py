@@ -344,7 +344,7 @@ def grids(tune: Tune) -> dict[str, dict[str, tuple]]:
     """What each diffusion method tunes, one knob after the other.
 
     The order is the same for all: the weight of the guidance (or the start) at the default step
-    count, then the number of steps (`fewest_steps`), then eta.
+    count, then the number of steps, then eta; of these two the `smallest` that is good enough.
     """
     firsts = {
         "Ours": {"gamma": tune.gamma},
@@ -401,7 +401,8 @@ class Search:
         if values == (getattr(knobs, knob),):
             return knobs
         errors = self.tried(name, knobs, knob, values)
-        chosen = fewest_steps(errors) if knob == "steps" else min(errors, key=errors.get)
+        flat = knob in ("steps", "eta")
+        chosen = smallest(errors) if flat else min(errors, key=errors.get)
         return replace(knobs, **{knob: chosen})
 
     def tried(self, name: str, knobs: Knobs, knob: str, values: tuple) -> dict:
@@ -417,9 +418,10 @@ class Search:
         return errors
 
 
-def fewest_steps(errors: dict[int, float]) -> int:
-    """The steps that a method needs: the fewest whose error is within 1% of the best.
+def smallest(errors: dict[float, float]) -> float:
+    """The smallest value whose error is within 1% of the best: as few steps, and as little noise
+    (eta), as will do.
 
-    Error against steps is flat about its minimum; on so few images the minimum itself is noise.
+    Error against either is flat about its minimum; on so few images the minimum itself is noise.
     """
-    return min(steps for steps, error in errors.items() if error <= 1.01 * min(errors.values()))
+    return min(value for value, error in errors.items() if error <= 1.01 * min(errors.values()))

@@ -81,7 +81,7 @@ def test_a_senseless_number_of_samples_is_refused(weights, samples):
 
 
 RELEASE = pytest.mark.skipif(
-    not bundle.RELEASED.is_dir(), reason="reports/released/study is not in this copy"
+    not bundle.RELEASED.is_dir(), reason="reports/released/default is not in this copy"
 )
 
 

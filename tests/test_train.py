@@ -510,4 +510,4 @@ def test_the_target_is_the_noise_or_as_printed_the_step_to_the_mesh_before(
     ],
 )
 def test_the_steps_needed_are_the_fewest_within_one_percent_of_the_best(errors, steps):
-    assert evaluate.fewest_steps(errors) == steps
+    assert evaluate.smallest(errors) == steps
