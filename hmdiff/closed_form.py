@@ -28,7 +28,17 @@ from tqdm import tqdm
 
 from . import processes
 from .diffusion import ddim_step, estimate_h0, noise_from_h0, timesteps
-from .evaluate import CHAINS, Bench, Knobs, batches, default_knobs, measure, rows, smallest
+from .evaluate import (
+    CHAINS,
+    Bench,
+    Knobs,
+    batches,
+    default_knobs,
+    measure,
+    remembered,
+    rows,
+    smallest,
+)
 from .linear import ridge
 from .pose import PoseDistribution
 from .sampler import standard_noise
@@ -118,14 +128,18 @@ def fit_gains(bench: Bench, g_split: Split, steps: int) -> Gains:
     return Gains(G, fit_width(bench, g_split.evenly(WIDTH_ON), steps, G))
 
 
+def pooled(bench: Bench, part: Split) -> PoseDistribution:
+    """U of the split that trains g, which keeps its heatmaps pooled only: enough for its spread."""
+    cube = bench.params.phi.cube_m[bench.subject] / part.scale_m
+    return PoseDistribution(*part.heat.unflatten(1, (2, -1)).unbind(1), cube)
+
+
 def fit_width(bench: Bench, part: Split, steps: int, G: list[Tensor]) -> float:
     """The poses' width at which the hypotheses spread as far as their centre errs (RMS).
 
     Their variance is that of the chains' own noise and, by the width squared, that of the poses.
-    The split that trains g keeps U's heatmaps pooled only, which is enough for its spread.
     """
-    cube = bench.params.phi.cube_m[bench.subject] / part.scale_m
-    U = PoseDistribution(*part.heat.unflatten(1, (2, -1)).unbind(1), cube)
+    U = pooled(bench, part)
 
     def hypotheses(width: float) -> Tensor:
         u = poses(U, POSES, width, torch.Generator().manual_seed(bench.seed))
@@ -150,10 +164,15 @@ def sample_plus(bench: Bench, knobs: Knobs, split: Split, gains: Gains, seed: in
 
 def evaluate_plus(bench: Bench, knobs: Knobs, split: Split, g_split: Split) -> pd.DataFrame:
     """Per-image errors of Ours+; the prediction is the centre of its hypotheses."""
-    h_0 = sample_plus(bench, knobs, split, fit_gains(bench, g_split, knobs.steps), bench.seed)
-    errors = measure(bench, h_0.mean(dim=1), split)
-    found = {"steps": knobs.steps, "hypotheses": knobs.hypotheses}
-    return rows(bench, NAME, errors, split, **found)
+
+    def make() -> pd.DataFrame:
+        h_0 = sample_plus(bench, knobs, split, fit_gains(bench, g_split, knobs.steps), bench.seed)
+        errors = measure(bench, h_0.mean(dim=1), split)
+        found = {"steps": knobs.steps, "hypotheses": knobs.hypotheses}
+        return rows(bench, NAME, errors, split, **found)
+
+    key = {"method": NAME, "knobs": vars(knobs)}
+    return remembered(bench, key, "image", (split, g_split), make)
 
 
 def sweep_plus(bench: Bench, split: Split, g_split: Split) -> tuple[pd.DataFrame, dict]:
@@ -162,7 +181,8 @@ def sweep_plus(bench: Bench, split: Split, g_split: Split) -> tuple[pd.DataFrame
     for steps in tqdm(bench.params.tune.plus_steps, desc=f"{bench.subject} {NAME} {bench.seed}"):
         frame = evaluate_plus(bench, replace(knobs, steps=steps), split, g_split)
         frames[steps] = frame.assign(knob="steps", value=float(steps))
-    best = smallest({steps: frame["MPVE"].mean() for steps, frame in frames.items()})
+    errors = {steps: frame["MPVE"].mean() for steps, frame in frames.items()}
+    best = smallest(errors, bench.params.tune.slack)
     return pd.concat(frames.values(), ignore_index=True), vars(replace(knobs, steps=best))
 
 

@@ -1,9 +1,9 @@
-"""Is g trained enough? Its diffusion without DAT, Ours and Ours+, with g trained for other lengths.
+"""Is training long enough? Ours and its rivals, trained for other lengths.
 
-`train.LENGTHS` are trainings of Ours' g for a part and for a multiple of `g.steps`; those that
-`readings.train` of params.yaml names take part. With each of them every method is tuned as in the
-tables and measured on the same test images. So one sees whether what DAT gains, and how Ours stands
-to the linear lift of U, outlast a longer training.
+`train.LENGTHS` are other lengths of training; those that `readings.lengths` of params.yaml names
+take part. With each of them every method is tuned as in the tables and measured on the same test
+images. So one sees whether what DAT gains, and how Ours stands to the linear lift of U, outlast a
+longer training. Baseline B is left out: it takes as long to train as two others.
 """
 
 from dataclasses import replace
@@ -12,26 +12,34 @@ import pandas as pd
 from tqdm import tqdm
 
 from . import closed_form
-from .evaluate import LIFT, Bench, Knobs, Search, evaluate, evaluate_lift
+from .evaluate import LIFT, Bench, Knobs, Search, evaluate, evaluate_baseline, evaluate_lift
+from .evaluate import METHODS as DIFFUSION
 from .splits import Split
-from .train import LENGTHS, TRAINED
+from .train import LENGTHS
 
-GUIDED = ("Image Feature", "Ours")  # without DAT, and with it
-METHODS = (*GUIDED, closed_form.NAME, LIFT)  # the lift has no g: it is the same at all lengths
+DIFFUSIONS = ("Image Feature", "Pose Feature", "Both Features", "Ours")
+# What is compared, and the trained system of each; the lift has none, it is the same throughout.
+SYSTEMS = {name: DIFFUSION[name].checkpoint for name in DIFFUSIONS}
+SYSTEMS |= {"Baseline A": "baseline_a", closed_form.NAME: "image"}
+METHODS = (*SYSTEMS, LIFT)
 
 
 def benches(bench: Bench) -> dict[str, Bench]:
-    """By trained variant, the shortest training first: a bench whose g of Ours is that one."""
-    names = ["image", *(name for name in LENGTHS if name in bench.params.readings.train)]
-    names.sort(key=lambda name: TRAINED[name].length)
-    return {name: replace(bench, systems={"image": bench.system(name)}) for name in names}
+    """By length of training, the shortest first: a bench whose systems are of that length, which
+    for "" is the tables' own."""
+    names = sorted(["", *bench.params.readings.lengths], key=lambda name: LENGTHS.get(name, 1))
+    systems = set(SYSTEMS.values())
+    return {
+        name: replace(bench, systems={s: bench.system(f"{s}-{name}".strip("-")) for s in systems})
+        for name in names
+    }
 
 
 def tune(bench: Bench, split: Split, g_split: Split) -> dict[str, Knobs]:
     """The knobs of each method on validation images, as `evaluate.sweep` finds them."""
     with tqdm(desc=f"{bench.subject} tuning") as bar:
         search = Search(bench, split, bar)
-        knobs = {name: search.tuned(name) for name in GUIDED}
+        knobs = {name: search.tuned(name) for name in DIFFUSIONS}
     _, plus = closed_form.sweep_plus(bench, split, g_split)
     return knobs | {closed_form.NAME: Knobs(**plus)}
 
@@ -42,7 +50,8 @@ def evaluate_length(
     """Per-image errors of METHODS on test images."""
     return pd.concat(
         [
-            *(evaluate(bench, name, knobs[name], split) for name in GUIDED),
+            *(evaluate(bench, name, knobs[name], split) for name in DIFFUSIONS),
+            evaluate_baseline(bench, "Baseline A", split),
             closed_form.evaluate_plus(bench, knobs[closed_form.NAME], split, g_split),
             evaluate_lift(bench, split),
         ],

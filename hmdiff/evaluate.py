@@ -5,7 +5,9 @@ knobs that are tuned on validation (steps, gamma, r, start) come from `Knobs`, s
 code serves the sweeps and the final tables.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -276,15 +278,30 @@ def rows(
     return frame
 
 
+def remembered(
+    bench: Bench,
+    key: dict,
+    variant: str,
+    splits: Sequence[Split],
+    make: Callable[[], pd.DataFrame],
+) -> pd.DataFrame:
+    """The table that `make` makes, or the one that the bench remembers of the same `key` (method
+    and settings), trained system and splits."""
+    if bench.memo is None:
+        return make()
+    networks = (bench.system(variant), bench.upsampler, bench.lift)
+    weights = (tensor for network in networks for tensor in network.state_dict().values())
+    images = (tensor for split in splits for tensor in (split.f_I, split.heat, split.h_0))
+    on = fingerprint((*weights, bench.mesh.f, *images))
+    return bench.memo(key | {"subject": bench.subject, "seed": bench.seed, "on": on}, make)
+
+
 def evaluate(bench: Bench, name: str, knobs: Knobs, split: Split) -> pd.DataFrame:
     """A diffusion method's per-image errors; the prediction is the centre of its hypotheses."""
-    if bench.memo is None:
-        return evaluate_anew(bench, name, knobs, split)
-    networks = (bench.system((METHODS | READINGS)[name].checkpoint), bench.upsampler, bench.lift)
-    weights = (tensor for network in networks for tensor in network.state_dict().values())
-    key = {"method": name, "subject": bench.subject, "seed": bench.seed, "knobs": vars(knobs)}
-    key["on"] = fingerprint((*weights, bench.mesh.f, split.f_I, split.heat, split.mesh))
-    return bench.memo(key, lambda: evaluate_anew(bench, name, knobs, split))
+    variant = (METHODS | READINGS)[name].checkpoint
+    key = {"method": name, "knobs": vars(knobs)}
+    make = partial(evaluate_anew, bench, name, knobs, split)
+    return remembered(bench, key, variant, (split,), make)
 
 
 def evaluate_anew(bench: Bench, name: str, knobs: Knobs, split: Split) -> pd.DataFrame:
@@ -401,9 +418,8 @@ class Search:
         if values == (getattr(knobs, knob),):
             return knobs
         errors = self.tried(name, knobs, knob, values)
-        flat = knob in ("steps", "eta")
-        chosen = smallest(errors) if flat else min(errors, key=errors.get)
-        return replace(knobs, **{knob: chosen})
+        slack = self.bench.params.tune.slack if knob in ("steps", "eta") else 0.0
+        return replace(knobs, **{knob: smallest(errors, slack)})
 
     def tried(self, name: str, knobs: Knobs, knob: str, values: tuple) -> dict:
         """The MPVE of method `name` at each value of `knob`."""
@@ -418,10 +434,11 @@ class Search:
         return errors
 
 
-def smallest(errors: dict[float, float]) -> float:
-    """The smallest value whose error is within 1% of the best: as few steps, and as little noise
-    (eta), as will do.
+def smallest(errors: dict[float, float], slack: float = 0.0) -> float:
+    """The smallest value whose error is within a share `slack` of the best: as few steps, and as
+    little noise (eta), as will do.
 
-    Error against either is flat about its minimum; on so few images the minimum itself is noise.
+    Error against either is flat about its minimum; on few images the minimum itself is noise.
     """
-    return min(value for value, error in errors.items() if error <= 1.01 * min(errors.values()))
+    most = (1 + slack) * min(errors.values())
+    return min(value for value, error in errors.items() if error <= most)

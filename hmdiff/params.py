@@ -199,6 +199,7 @@ class Tune(Block):
     direct_gamma: Grid[Weight]
     start_step: Grid[Positive]
     eta: Grid[Annotated[float, Field(ge=0, le=1)]]
+    slack: Annotated[float, Field(ge=0, lt=1)]
     plus_steps: Grid[Positive]
 
 
@@ -230,6 +231,8 @@ class Hypotheses(Block):
     N: Annotated[int, Field(ge=2)]
     sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
+    scored: Positive
+    steps: Grid[Positive]
 
     @model_validator(mode="after")
     def sizes_are_drawn(self) -> "Hypotheses":
@@ -241,9 +244,8 @@ class Hypotheses(Block):
 
 class Readings(Block):
     images: Positive
-    train: tuple[
-        Literal["epsilon", "h0", "literal", "alpha", "random_ids", "quarter", "fourfold"], ...
-    ]
+    train: tuple[Literal["epsilon", "h0", "literal", "alpha", "random_ids"], ...]
+    lengths: tuple[Literal["quarter", "fourfold"], ...]
 
 
 class Speed(Block):
@@ -280,10 +282,13 @@ class Params(Block):
     def steps_fit_the_schedule(self) -> "Params":
         """No sampler can take more steps than the schedule has, or than lie below its start."""
         tune, least = self.tune, min(self.tune.start_step)
-        for steps in (self.sampler.steps, *tune.steps, *tune.start_step, *tune.plus_steps):
+        scored = self.hypotheses.steps
+        asked = (self.sampler.steps, *tune.steps, *tune.start_step, *tune.plus_steps, *scored)
+        for steps in asked:
             if steps > self.diffusion.K:
                 raise ValueError(f"{steps} steps asked for, but diffusion.K is {self.diffusion.K}")
-        for key, steps in (("sampler.steps", self.sampler.steps), ("tune.steps", min(tune.steps))):
+        least_asked = {"sampler.steps": self.sampler.steps, "tune.steps": min(tune.steps)}
+        for key, steps in (least_asked | {"hypotheses.steps": max(scored)}).items():
             if steps > least:
                 raise ValueError(f"{key}: {steps} steps do not fit below tune.start_step {least}")
         return self

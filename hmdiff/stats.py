@@ -87,7 +87,7 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
     3DPW shows several people in one image. They are told apart by their order, which all methods
     share; so a frame is named whole, never a part of it.
     """
-    by = [name for name in (*KEYS, "kind", "M", "g_steps") if name in rows]
+    by = [name for name in (*KEYS, "kind", "M", "g_steps", "steps") if name in rows]
     person = rows.groupby(by, observed=True).cumcount()
     names = rows["image"].astype(str)
     return rows.assign(image=names.where(person == 0, names + "#" + person.astype(str)))

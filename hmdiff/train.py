@@ -45,7 +45,6 @@ class Variant:
         output, schedule: in place of `g.output` and `diffusion.schedule` of params.yaml.
         literal: L_Diff's target as printed (see `losses.diffusion_loss`).
         ids: what the vertex ids start from, the mesh's harmonics or random numbers.
-        length: of training, in `g.steps` of params.yaml.
     """
 
     image: bool = True
@@ -56,7 +55,6 @@ class Variant:
     schedule: Literal["beta", "alpha"] | None = None
     literal: bool = False
     ids: Literal["mesh", "random"] = "mesh"
-    length: float = 1.0
 
 
 VARIANTS = {
@@ -74,9 +72,9 @@ READINGS = {
     "alpha": Variant(schedule="alpha"),
     "random_ids": Variant(ids="random"),
 }
-# `image`, trained for less and for more: is it trained enough? See `convergence`.
-LENGTHS = {"quarter": Variant(length=0.25), "fourfold": Variant(length=4.0)}
-TRAINED = VARIANTS | READINGS | LENGTHS
+TRAINED = VARIANTS | READINGS
+# Other lengths of training than `g.steps`, as shares of it: is it enough? See `convergence`.
+LENGTHS = {"quarter": 0.25, "fourfold": 4.0}
 
 
 @dataclass(frozen=True)
@@ -148,9 +146,10 @@ def untrained(
     return model
 
 
-def steps_of(variant: str, subject: str, params: Params) -> int:
-    """Optimiser steps of a variant's training, before any last phase."""
-    return max(1, round(TRAINED[variant].length * params.g.steps[subject]))
+def steps_of(length: str, subject: str, params: Params) -> int:
+    """Optimiser steps of a training of some length (one of LENGTHS; else that of params.yaml),
+    before any last phase."""
+    return max(1, round(LENGTHS.get(length, 1) * params.g.steps[subject]))
 
 
 def load_system(path: Path, params: Params) -> Denoiser | Baseline:
@@ -171,9 +170,11 @@ def train(
     params: Params,
     out: Path,
     resume: Path,
+    length: str = "",
 ) -> pd.DataFrame:
-    """Train one variant with one seed; arguments, results and errors as of `fit`."""
-    params = settings.with_g(params, {"steps": {subject: steps_of(variant, subject, params)}})
+    """Train one variant with one seed, for as long as `steps_of` says; other arguments, results and
+    errors as of `fit`."""
+    params = settings.with_g(params, {"steps": {subject: steps_of(length, subject, params)}})
     torch.manual_seed(seed)
     model = untrained(variant, subject, params, data, mesh)
     return fit(model, variant, subject, seed, data, val, mesh, params, out, resume)

@@ -48,6 +48,13 @@ def errors_frame(seeds=(0,), images: int = 60, means=MEANS) -> pd.DataFrame:
     return frames.errors_frame(values, means, STEPS, seeds, images)
 
 
+# Trained for longer, Image Feature comes from 10 mm behind Ours to 10 mm before it.
+LENGTHS = pd.concat(
+    errors_frame(means={"Ours": 80, "Baseline A": 100, "Image Feature": m}).assign(g_steps=steps)
+    for steps, m in ((2000, 70), (500, 90))
+)
+
+
 def judged(errors: pd.DataFrame) -> pd.DataFrame:
     return claims.judge_all(errors, claims.resample_all(errors, SETTINGS), SETTINGS)
 
@@ -175,14 +182,14 @@ def test_the_sceptics_comparison_has_no_claims_of_the_paper() -> None:
 
 def test_systems_that_are_one_are_named_with_how_far_they_are_apart(tmp_path) -> None:
     errors = errors_frame()
-    claims.write_claims(errors, SETTINGS, tmp_path)
+    claims.write_claims(errors, LENGTHS, SETTINGS, tmp_path)
     assert "what is told of one" not in (tmp_path / "claims.md").read_text()
     rows = {name: (errors["method"] == name).to_numpy() for name in ("Direct L2", "Image Feature")}
     near = errors.loc[rows["Image Feature"], "MPVE"].to_numpy()
     errors.loc[rows["Direct L2"], "MPVE"] = near + 0.25 * (np.arange(len(near)) % 2)
     hands = (errors["dataset"] == "freihand").to_numpy() & rows["Direct L2"]
     errors.loc[hands, "MPVE"] += 1
-    claims.write_claims(errors, SETTINGS, tmp_path)
+    claims.write_claims(errors, LENGTHS, SETTINGS, tmp_path)
     told = (
         "Image Feature and Direct L2 differ in MPVE on no image by more than 0.25 mm on 3DPW-like, "
     )
@@ -190,7 +197,7 @@ def test_systems_that_are_one_are_named_with_how_far_they_are_apart(tmp_path) ->
 
 
 def test_the_sheet_opens_with_counts_that_add_up_and_says_what_is_synthetic(tmp_path) -> None:
-    kept = claims.write_claims(errors_frame((0, 1)), SETTINGS, tmp_path)
+    kept = claims.write_claims(errors_frame((0, 1)), LENGTHS, SETTINGS, tmp_path)
     text = (tmp_path / "claims.md").read_text()
     total = next(line for line in text.splitlines() if line.startswith("| **All**"))
     numbers = [int(part.strip(" *")) for part in total.strip("| ").split("|")[1:]]
@@ -204,7 +211,7 @@ def test_the_sheet_opens_with_counts_that_add_up_and_says_what_is_synthetic(tmp_
 
 
 def test_every_table_of_the_sheet_is_well_formed(tmp_path) -> None:
-    claims.write_claims(errors_frame(), SETTINGS, tmp_path)
+    claims.write_claims(errors_frame(), LENGTHS, SETTINGS, tmp_path)
     block: set[int] = set()
     for line in (tmp_path / "claims.md").read_text().splitlines():
         if line.startswith("|"):
@@ -214,10 +221,30 @@ def test_every_table_of_the_sheet_is_well_formed(tmp_path) -> None:
             block = set()
 
 
+def test_the_sheet_judges_the_same_orderings_by_length_of_training(tmp_path) -> None:
+    kept = claims.write_claims(errors_frame(), LENGTHS, SETTINGS, tmp_path)
+    text = (tmp_path / "claims.md").read_text()
+    part = text[text.index("## Trained for shorter") : text.index("## The sceptic's question")]
+    rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("| ")]
+    assert rows[0][2:] == ["500 training steps", "2,000 training steps"]
+    found = {(row[0], row[1]): row[2:] for row in rows[2:]}
+    assert len(found) == 2 * 3  # Baseline A and Image Feature on three sets, and no other
+    for (claim, _), cells in found.items():
+        verdicts = [cell.split(": ")[1] for cell in cells]
+        if "Image Feature" in claim:
+            assert verdicts == ["holds", "does not hold"]
+            assert float(cells[0].split(" [")[0]) == pytest.approx(10, abs=1)
+            assert float(cells[1].split(" [")[0]) == pytest.approx(-10, abs=1)
+        else:
+            assert verdicts == ["holds", "holds"]
+    bare = claims.write_claims(errors_frame(), LENGTHS[:0], SETTINGS, tmp_path / "bare")
+    pd.testing.assert_frame_equal(kept, bare)  # they are told, not counted
+
+
 def test_the_csv_has_one_schema_whatever_was_measured(tmp_path) -> None:
-    full = claims.write_claims(errors_frame(), SETTINGS, tmp_path / "full")
+    full = claims.write_claims(errors_frame(), LENGTHS, SETTINGS, tmp_path / "full")
     only = {"Ours": 80}
-    bare = claims.write_claims(errors_frame(means=only), SETTINGS, tmp_path / "bare")
+    bare = claims.write_claims(errors_frame(means=only), LENGTHS, SETTINGS, tmp_path / "bare")
     assert list(full) == list(bare) and len(full) == len(bare)
     again = pd.read_csv(tmp_path / "full" / "claims.csv")
     assert list(again["verdict"]) == list(full["verdict"])
@@ -226,7 +253,7 @@ def test_the_csv_has_one_schema_whatever_was_measured(tmp_path) -> None:
 
 def test_two_runs_write_the_same_bytes(tmp_path) -> None:
     for name in ("a", "b"):
-        claims.write_claims(errors_frame(), SETTINGS, tmp_path / name)
+        claims.write_claims(errors_frame(), LENGTHS, SETTINGS, tmp_path / name)
     for name in ("claims.md", "claims.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_claims
+import test_distribution
 import test_figures
 import test_hypotheses
 import test_tables
@@ -41,7 +42,8 @@ def written(source: str, out: Path) -> dict[str, str]:
     breakdowns.write_search({"body": pd.DataFrame(trials | {"chosen": [True, False]})}, params, out)
     breakdowns.write_training({"body": {"Ours": [test_figures.history(np.ones(20))]}}, params, out)
     hypotheses_table.write_hypotheses(test_hypotheses.made_up(), params, out)
-    claims.write_claims(errors, params, out)
+    hypotheses_table.write_scores(test_distribution.made_up(), params, out)
+    claims.write_claims(errors, errors.assign(g_steps=10), params, out)
     return {path.name: path.read_text() for path in out.iterdir()}
 
 

@@ -509,5 +509,6 @@ def test_the_target_is_the_noise_or_as_printed_the_step_to_the_mesh_before(
         ({3: 1e6, 5: 1e6 + 90}, 3),
     ],
 )
-def test_the_steps_needed_are_the_fewest_within_one_percent_of_the_best(errors, steps):
-    assert evaluate.smallest(errors) == steps
+def test_the_steps_needed_are_the_fewest_within_the_slack_of_the_best(errors, steps):
+    assert evaluate.smallest(errors, 0.01) == steps
+    assert errors[evaluate.smallest(errors)] == min(errors.values())

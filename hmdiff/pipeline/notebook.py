@@ -40,7 +40,8 @@ from ..files import write_file
 VOLATILE = ["metadata.papermill", "metadata.widgets", "cell.metadata.papermill",
             "cell.metadata.execution"]  # fmt: skip
 SPREAD = {"search", "phi", "features", "train", "train_peer", "tune", "evaluate",
-          "ablate_components", "ablate_dat", "readings", "convergence"}  # fmt: skip
+          "ablate_components", "ablate_dat", "readings", "convergence",
+          "distribution"}  # fmt: skip
 # Errors that are no fault of the code, with what helps where the message itself does not say it.
 EXPECTED = {
     "ValueError": "",

@@ -182,7 +182,7 @@ def knob_finding(
 
 
 def convergence(errors: pd.DataFrame, params: Params, out: Path, metric: str = "MPVE") -> str:
-    """Error against the length of g's training, a panel for each test set, with 95% bands.
+    """Error against the length of training, a panel for each test set, with 95% bands.
 
     Args:
         errors: of one subject, frames of `convergence.evaluate_length` with a column `g_steps`.
@@ -198,7 +198,7 @@ def convergence(errors: pd.DataFrame, params: Params, out: Path, metric: str = "
             for i, method in enumerate(METHODS):
                 draw_band(ax, steps, {n: found.interval((n, method)) for n in steps}, method, i)
             ax.set_xticks(range(len(steps)), [f"{n:,}" for n in steps])
-            ax.set(title=words.sets[dataset], xlabel="training steps of g (each cycle whole)")
+            ax.set(title=words.sets[dataset], xlabel="training steps (each cycle whole)")
             gains = [found.difference((n, "Image Feature"), (n, "Ours")) for n in steps]
             gained = ", ".join(f"{gain.mean:.1f}" for gain in gains)
             told.append(f"{gained} mm on {words.sets[dataset]}")

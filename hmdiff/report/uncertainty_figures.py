@@ -9,11 +9,12 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
+from ..distribution import DIFFUSIONS, LIFTED, SCEPTICS
 from ..params import Params
 from ..stats import Bootstrap, resample
 from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
 from .figures import BOOTSTRAP, LEVEL, draw_band
-from .hypotheses_table import KINDS, columns_of
+from .hypotheses_table import KINDS, columns_of, scores_of
 from .labels import labels
 
 
@@ -111,4 +112,46 @@ def spread_finding(covered: pd.DataFrame, summary: pd.DataFrame, subject: str) -
         f"{subject}: the share of vertices in their 50% balls is {held}; for it to be "
         f"half, the spread would have to be {times} times as large; it ranks vertices as their "
         f"error does with correlation {ranks}"
+    )
+
+
+def scores(frame: pd.DataFrame, subject: str, params: Params, out: Path) -> str:
+    """The error of the hypotheses' centre, and their score as a distribution, against the number of
+    reverse steps; what has no diffusion, and Ours+ as tuned, is a level line.
+
+    Args:
+        frame: of `distribution.evaluate`.
+    """
+    steps = sorted(frame.loc[frame["method"].isin(DIFFUSIONS), "steps"].unique())
+    others = frame[~frame["method"].isin(DIFFUSIONS)]
+    levels = list(others.groupby(["method", "steps"], sort=False).groups)
+    panels = {"centre": "MPVE of the centre", "score": "energy score"}
+    with rc_context(STYLE):
+        made, axes = figure(len(panels), 1, 9.6, 4.6)
+        for ax, (measure, title) in zip(axes[0], panels.items(), strict=True):
+            ax.sharey(axes[0, 0])
+            found = resample(scores_of(frame, measure), BOOTSTRAP, LEVEL)
+            for i, method in enumerate(DIFFUSIONS):
+                draw_band(ax, steps, {k: found.interval((method, k)) for k in steps}, method, i)
+            for run, line in zip(levels, ("-", "--", ":", "-."), strict=True):
+                level, colour = found.interval(run).mean, "0.4" if run[1] == 0 else "black"
+                ax.axhline(level, color=colour, linestyle=line, linewidth=1.2, label=run[0])
+            ax.set_xticks(range(len(steps)), [f"{k}" for k in steps])
+            ax.set(title=title, xlabel="reverse steps (evenly spaced)")
+        axes[0, 0].set_ylabel(f"mm (test, {labels(params).origin})")
+        axes[0, 0].legend(fontsize=8, loc="lower left", ncols=2)
+        return save(made, scores_finding(frame, subject, steps), out)
+
+
+def scores_finding(frame: pd.DataFrame, subject: str, steps: list[int]) -> str:
+    """What steps do to error and score without DAT, and who scores best with and without g."""
+    means = frame.groupby(["method", "steps"])[["centre", "score"]].mean()
+    first, last = (means.loc[("Image Feature", k)] for k in (steps[0], steps[-1]))
+    diffusions = means.drop(index=list(SCEPTICS), level="method")["score"]
+    best, taken = diffusions.idxmin()
+    return (
+        f"{subject}: from {steps[0]} to {steps[-1]} steps the centre of Image Feature errs by "
+        f"{first['centre']:.0f} and {last['centre']:.0f} mm, its score is {first['score']:.0f} and "
+        f"{last['score']:.0f}; lifted samples of U score {means.loc[(LIFTED, 0), 'score']:.0f}, "
+        f"the best diffusion is {best} (steps: {taken}) with {diffusions.min():.0f}"
     )

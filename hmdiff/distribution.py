@@ -1,0 +1,114 @@
+"""Are the hypotheses a distribution? A proper score of all of them beside their centre's error.
+
+MPVE judges one mesh, and the best single answer to an image that leaves a pose open is the mean of
+what is possible: one step from noise gives it, and samples are punished for being samples. The
+energy score (Gneiting and Raftery 2007, Sec. 4.3) judges the N hypotheses x_i as a distribution.
+Of a vertex whose truth is y it is
+
+    mean_i |x_i - y|  -  1/2 mean_{i != j} |x_i - x_j|
+
+in mm, less is better, and no distribution scores better in expectation than that of the truth. A
+single answer's score is its error, so that the mean over vertices of one mesh is its MPVE. The
+second mean leaves out i = j (Ferro 2014), so that few hypotheses score as many would.
+
+The sceptic's rows have no diffusion: Baseline A and the linear lift of mean(U), one answer each,
+and the lifts of poses drawn from U, their spread fitted as that of Ours+.
+"""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import hypotheses
+from .closed_form import NAME, POSES, WIDTH_ON, pooled, poses
+from .evaluate import LIFT, METHODS, Bench, full_mesh_mm, lift, remembered
+from .pose import PoseDistribution
+from .splits import Split
+from .train import predict
+
+DIFFUSIONS = ("Image Feature", "Pose Feature", "Both Features", "Ours", "Ours w/ H_U")
+LIFTED = "Linear lift of samples of U"
+SCEPTICS = ("Baseline A", LIFT, LIFTED)
+# The trained system of each, where there is one.
+VARIANTS = {name: METHODS[name].checkpoint for name in DIFFUSIONS}
+VARIANTS |= {NAME: "image", "Baseline A": "baseline_a"}
+
+
+def energy_score(x: Tensor, y: Tensor) -> Tensor:
+    """The score of each vertex: hypotheses (N, V, 3) and truth (V, 3) to (V,), in their unit."""
+    N = len(x)
+    to_truth = (x - y).norm(dim=-1).mean(dim=0)
+    pairs = sum((x[i] - x[:i]).norm(dim=-1).sum(dim=0) for i in range(1, N))
+    return to_truth - (pairs / (N * (N - 1)) if N > 1 else 0)
+
+
+def score(bench: Bench, h_0: Tensor, split: Split) -> dict[str, np.ndarray]:
+    """Of hypotheses h_0 (n, N, V, 3), each mesh at its own root, mm, each (n,): `score`, `centre`
+    (MPVE of their centre) and `single` (the mean MPVE of one)."""
+    root = bench.joint_regressor[bench.protocol.root].double()
+    found = []
+    for chains, truth in zip(h_0, split.mesh * 1000, strict=True):
+        x, y = full_mesh_mm(bench, chains, split.scale_m).double(), truth.double()
+        x, y = (m - torch.einsum("v,...vc->...c", root, m)[..., None, :] for m in (x, y))
+        errors = [energy_score(x, y), (x.mean(dim=0) - y).norm(dim=-1), (x - y).norm(dim=-1)]
+        found.append([float(error.mean()) for error in errors])
+    return dict(zip(("score", "centre", "single"), np.array(found).T, strict=True))
+
+
+def lifted(bench: Bench, split: Split, g_split: Split, N: int) -> Tensor:
+    """LIFTED: the linear lifts (n, N, V, 3) of N poses an image, drawn from U with its mean and so
+    much of its spread that meshes stray as far as their centre errs (RMS) on `g_split`."""
+    part = g_split.evenly(WIDTH_ON)
+
+    def lifts(U: PoseDistribution, N: int, width: float) -> Tensor:
+        u = poses(U, N, width, torch.Generator().manual_seed(bench.seed))
+        return lift(bench, u.flatten(0, 1)).cpu().unflatten(0, (-1, N))
+
+    h_0 = lifts(pooled(bench, part), POSES, 1.0)
+    error = (h_0.mean(dim=1) - part.h_0).square().mean()
+    return lifts(split.U, N, float((error / h_0.var(dim=1).mean()).sqrt()))
+
+
+def evaluate(bench: Bench, tuned: dict[str, dict], split: Split, g_split: Split) -> pd.DataFrame:
+    """Scores of the sceptics, of Ours+ as tuned, and of DIFFUSIONS with each number of steps.
+
+    Args:
+        tuned: the tuned knobs of each method, as `evaluate.sweep` gives them.
+
+    Returns:
+        a row an image, method and number of steps: image, dataset, person, method, steps (0: no
+        diffusion), score, centre, single (mm).
+    """
+    chosen = bench.params.hypotheses
+    runs = [(name, 0) for name in SCEPTICS] + [(NAME, tuned[NAME]["steps"])]
+    runs += [(name, steps) for name in DIFFUSIONS for steps in chosen.steps]
+    frames = []
+    for name, steps in tqdm(runs, desc=f"{bench.subject} scores"):
+        variant = VARIANTS.get(name, "image")
+        key = {"scored": name, "steps": steps, "N": chosen.scored, "tuned": tuned.get(name)}
+        make = partial(evaluate_one, bench, name, steps, tuned, split, g_split)
+        frames.append(remembered(bench, key, variant, (split, g_split), make))
+    return pd.concat(frames, ignore_index=True)
+
+
+def evaluate_one(
+    bench: Bench, name: str, steps: int, tuned: dict[str, dict], split: Split, g_split: Split
+) -> pd.DataFrame:
+    """The rows of one method and number of steps, see `evaluate`."""
+    N = bench.params.hypotheses.scored
+    match name:
+        case "Baseline A":
+            h_0 = predict(bench.system("baseline_a"), split)[:, None]
+        case _ if name == LIFT:
+            h_0 = lift(bench, split.u_mean)[:, None]
+        case _ if name == LIFTED:
+            h_0 = lifted(bench, split, g_split, N)
+        case _:
+            knobs = {name: tuned[name] | {"steps": steps}}
+            h_0 = hypotheses.draw(bench, name, knobs, split, g_split, N).h_0
+    frame = split.index[["image", "dataset", "person"]].assign(method=name, steps=steps)
+    return frame.assign(**score(bench, h_0.cpu(), split))

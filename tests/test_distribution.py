@@ -1,0 +1,166 @@
+"""The hypotheses as a distribution: the score is proper, every method is scored as it samples."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import test_train
+import torch
+from PIL import Image
+from spread import split_of_g
+
+from hmdiff import distribution, evaluate, hypotheses
+from hmdiff import params as hmdiff_params
+from hmdiff.checkpoint import Memo
+from hmdiff.report import hypotheses_table, uncertainty_figures
+from hmdiff.report.canvas import LIMIT_BYTES
+from hmdiff.train import build, predict
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = hmdiff_params.load(ROOT / "params.yaml").model_copy(
+    update={"stats": hmdiff_params.Stats(bootstrap=200, level=0.95)}
+)
+bench, mesh, params, split = (
+    getattr(test_train, name) for name in ("bench", "mesh", "params", "split")
+)
+
+
+def drawn(N: int, V: int = 40_000, sigma: float = 2.0, seed: int = 0):
+    """N hypotheses and a truth for each of V points, all alike Gaussian."""
+    generator = torch.Generator().manual_seed(seed)
+    x = sigma * torch.randn(N + 1, V, 3, generator=generator, dtype=torch.float64)
+    return x[1:], x[0]
+
+
+def test_the_score_is_what_loops_over_pairs_give():
+    x, y = drawn(4, V=3)
+    for v, found in enumerate(distribution.energy_score(x, y).tolist()):
+        apart = [float((x[i, v] - x[j, v]).norm()) for i in range(4) for j in range(4) if i != j]
+        away = [float((x[i, v] - y[v]).norm()) for i in range(4)]
+        assert found == pytest.approx(np.mean(away) - np.mean(apart) / 2, rel=1e-12)
+    one = distribution.energy_score(x[:1], y)
+    torch.testing.assert_close(one, (x[0] - y).norm(dim=-1))
+
+
+@pytest.mark.parametrize("N", [2, 5, 25])
+def test_of_the_truths_own_distribution_it_has_its_closed_form_however_few_are_drawn(N):
+    """E|X - X'| of isotropic Gaussians in space is 4 sigma / sqrt(pi); the score is half of it."""
+    found = distribution.energy_score(*drawn(N)).mean()
+    assert float(found) == pytest.approx(2 * 2.0 / np.sqrt(np.pi), rel=0.02)
+
+
+def test_it_is_proper_a_spread_too_narrow_or_too_wide_or_moved_scores_worse():
+    x, y = drawn(10)
+    honest = float(distribution.energy_score(x, y).mean())
+    for wrong in (0.3 * x, 0.7 * x, 1.5 * x, x + 1.0, x[:1], 0 * x):
+        assert float(distribution.energy_score(wrong, y).mean()) > 1.01 * honest
+
+
+def tuned_of(params):
+    knobs = vars(evaluate.default_knobs(params)) | {"gamma": 0.001, "k_start": 60}
+    return {name: dict(knobs) for name in (*evaluate.METHODS, distribution.NAME)}
+
+
+@pytest.fixture
+def scored(bench, params):
+    """A bench with every system, whose weights do something."""
+    update = {"steps": (1, 3), "scored": 3}
+    block = params.hypotheses.model_copy(update=update)
+    bench.params = bench.params.model_copy(update={"hypotheses": block})
+    for system in set(distribution.VARIANTS.values()):
+        bench.systems[system] = build(system, "hand", bench.params, 12, 21).eval()
+        bench.systems[system].net.output.weight.data.normal_(std=0.01)
+    return bench
+
+
+def test_every_method_is_scored_at_every_number_of_steps_as_it_samples(scored, split):
+    part, tuned = split.take(slice(0, 6)), tuned_of(scored.params)
+    frame = distribution.evaluate(scored, tuned, part, split_of_g(split))
+    runs = frame.groupby(["method", "steps"]).size()
+    assert (runs == 6).all() and len(runs) == 3 + 1 + 2 * len(distribution.DIFFUSIONS)
+    by = frame.set_index(["method", "steps"])
+    knobs = {"Both Features": tuned["Both Features"] | {"steps": 3}}
+    h_0 = hypotheses.draw(scored, "Both Features", knobs, part, split, 3).h_0
+    expected = distribution.score(scored, h_0, part)
+    for measure in ("score", "centre", "single"):
+        assert np.array_equal(by.loc[("Both Features", 3), measure], expected[measure])
+    centre = evaluate.measure(scored, h_0.mean(dim=1), part)["MPVE"]
+    np.testing.assert_allclose(expected["centre"], centre, rtol=1e-4)
+    for name, mesh_of in (
+        ("Baseline A", predict(scored.system("baseline_a"), part)),
+        (evaluate.LIFT, evaluate.lift(scored, part.u_mean)),
+    ):
+        rows, error = by.loc[(name, 0)], evaluate.measure(scored, mesh_of, part)["MPVE"]
+        for measure in ("score", "centre", "single"):  # one answer's score is its error
+            np.testing.assert_allclose(rows[measure], error, rtol=1e-4)
+
+
+def test_lifted_samples_have_the_lifts_mean_and_the_spread_of_its_error(scored, split):
+    """On the split that the spread is fitted on; U there and here is of the same maps."""
+    g, N = split_of_g(split), 400
+    h_0 = distribution.lifted(scored, split, g, N)
+    centre = evaluate.lift(scored, split.U.mean()).cpu()
+    torch.testing.assert_close(h_0.mean(dim=1), centre, rtol=1e-3, atol=1e-3)
+    pooled = distribution.pooled(scored, g)
+    few = distribution.poses(pooled, N, 1.0, torch.Generator().manual_seed(0))
+    whole = evaluate.lift(scored, few.flatten(0, 1)).unflatten(0, (-1, N))
+    wanted = (whole.mean(dim=1) - g.h_0).square().mean() / whole.var(dim=1).mean()
+    again = distribution.poses(split.U, N, 1.0, torch.Generator().manual_seed(0))
+    unscaled = evaluate.lift(scored, again.flatten(0, 1)).unflatten(0, (-1, N))
+    found = h_0.var(dim=1).mean() / unscaled.var(dim=1).mean()
+    assert float(found) == pytest.approx(float(wanted), rel=0.25)
+
+
+def test_what_was_scored_before_a_kill_is_not_scored_again(scored, split, tmp_path, monkeypatch):
+    part, tuned, g = split.take(slice(0, 3)), tuned_of(scored.params), split_of_g(split)
+    scored.memo = Memo(tmp_path / "memo.pt", every_s=0)
+    expected = distribution.evaluate(scored, tuned, part, g)
+    monkeypatch.setattr(distribution, "evaluate_one", lambda *_: 1 / 0)
+    scored.memo = Memo(tmp_path / "memo.pt")
+    pd.testing.assert_frame_equal(distribution.evaluate(scored, tuned, part, g), expected)
+
+
+def made_up(images: int = 30) -> pd.DataFrame:
+    """Scores that fall with the steps while the centre's error rises; lifted samples score 90."""
+    rng, frames = np.random.default_rng(0), []
+    runs = {(name, 0): (150, 150) for name in distribution.SCEPTICS}
+    runs[distribution.LIFTED, 0] = (150, 90)
+    runs |= {
+        (name, k): (160 + k, 150 - 2 * k) for name in distribution.DIFFUSIONS for k in (1, 5, 20)
+    }
+    runs["Ours+", 1] = (149, 89)
+    hard = 10 * rng.standard_normal(images)
+    for dataset in ("threedpw", "human36m"):
+        for (method, steps), (centre, score) in runs.items():
+            rows = {"image": [f"{i}.jpg" for i in range(images)], "dataset": dataset, "person": 0}
+            rows |= {"method": method, "steps": steps}
+            rows |= {"centre": centre + hard, "single": centre + 5 + hard, "score": score + hard}
+            frames.append(pd.DataFrame(rows))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_the_table_sets_every_score_against_the_lifted_samples(tmp_path):
+    sheets = hypotheses_table.write_scores(made_up(), SETTINGS, tmp_path)
+    assert [sheet.stem for sheet in sheets] == ["scores_threedpw", "scores_human36m"]
+    without, with_g = sheets[0].sections
+    assert [name for name, _ in without.rows] == list(distribution.SCEPTICS)
+    cells = {(name, row[0]): row for name, row in with_g.rows}
+    assert len(cells) == 3 * len(distribution.DIFFUSIONS) + 1
+    row = cells["Ours", 20]
+    means = [cell.mean for cell in row[1:]]
+    assert means == pytest.approx([180, 185, 110, 20], abs=4)
+    assert row[-1].low == pytest.approx(20) and row[-1].high == pytest.approx(20)  # paired
+    assert dict(without.rows)[distribution.LIFTED][-1] is None
+    text = (tmp_path / "scores_threedpw.md").read_text()
+    assert "*synthetic*" in text and "30 evenly spaced test images" in text
+
+
+def test_the_figure_tells_what_steps_do_to_error_and_score(tmp_path):
+    path = tmp_path / "scores.png"
+    finding = uncertainty_figures.scores(made_up(), "body", SETTINGS, path)
+    assert "from 1 to 20 steps the centre of Image Feature errs by" in finding
+    assert "the best diffusion is Ours+ (steps: 1)" in finding
+    with Image.open(path) as image:
+        assert image.info["Title"] == finding
+    assert path.stat().st_size <= LIMIT_BYTES
