@@ -290,7 +290,8 @@ def training_table(
             "The learning rate ends near zero, so a loss levels off under any budget: a fall in "
             "the last fifth says that more steps would help, its absence does not say that none "
             "would. What is kept before the end is kept from overfitting.",
-            "Losses compare within a kind: baselines and peers have no L_Diff.",
+            "Losses compare within a kind: baselines and peers have no L_Diff. Quarter and "
+            "fourfold: one training of that part or multiple of the steps, see convergence_*.",
         ),
         facts={"profile": params.profile, "seeds": " ".join(map(str, params.seeds))},
     )
