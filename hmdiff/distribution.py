@@ -9,7 +9,8 @@ Of a vertex whose truth is y it is
 
 in mm, less is better, and no distribution scores better in expectation than that of the truth. A
 single answer's score is its error, so that the mean over vertices of one mesh is its MPVE. The
-second mean leaves out i = j (Ferro 2014), so that few hypotheses score as many would.
+second mean leaves out i = j (Ferro 2014), so that few hypotheses score as many would. It looks at
+one vertex at a time: whether a mesh hangs together it does not ask.
 
 The sceptic's rows have no diffusion: Baseline A and the linear lift of mean(U), one answer each,
 and the lifts of poses drawn from U, their spread fitted as that of Ours+.

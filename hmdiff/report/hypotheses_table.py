@@ -142,7 +142,8 @@ def scores_table(dataset: str, scores: pd.DataFrame, params: Params) -> Sheet:
             f"hypotheses an image, seed {params.seeds[0]}; in brackets the "
             f"{params.stats.level:.0%} interval, bootstrap over images.",
             "Score: the energy score, the mean distance of the hypotheses from the truth less half "
-            "their mean distance from each other, vertex by vertex (hmdiff/distribution.py). No "
+            "their mean distance from each other, vertex by vertex (hmdiff/distribution.py): "
+            "whether a mesh hangs together it does not ask, and lifts have bones of any length. No "
             "distribution has a lower one in expectation than that of the truth; a single answer's "
             "is its MPVE. Positive differences: the lifted samples are better.",
             f"{LIFTED}: poses drawn from U with a fitted share of its spread, each lifted as "
