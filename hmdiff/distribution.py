@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from . import hypotheses
 from .closed_form import NAME, POSES, WIDTH_ON, pooled, poses
-from .evaluate import LIFT, METHODS, Bench, full_mesh_mm, lift, remembered
+from .evaluate import LIFT, METHODS, Bench, lift, remembered
 from .pose import PoseDistribution
 from .splits import Split
 from .train import predict
@@ -50,11 +50,8 @@ def energy_score(x: Tensor, y: Tensor) -> Tensor:
 def score(bench: Bench, h_0: Tensor, split: Split) -> dict[str, np.ndarray]:
     """Of hypotheses h_0 (n, N, V, 3), each mesh at its own root, mm, each (n,): `score`, `centre`
     (MPVE of their centre) and `single` (the mean MPVE of one)."""
-    root = bench.joint_regressor[bench.protocol.root].double()
     found = []
-    for chains, truth in zip(h_0, split.mesh * 1000, strict=True):
-        x, y = full_mesh_mm(bench, chains, split.scale_m).double(), truth.double()
-        x, y = (m - torch.einsum("v,...vc->...c", root, m)[..., None, :] for m in (x, y))
+    for x, y in hypotheses.rooted_mm(bench, h_0, split):
         errors = [energy_score(x, y), (x.mean(dim=0) - y).norm(dim=-1), (x - y).norm(dim=-1)]
         found.append([float(error.mean()) for error in errors])
     return dict(zip(("score", "centre", "single"), np.array(found).T, strict=True))
@@ -101,15 +98,14 @@ def evaluate_one(
 ) -> pd.DataFrame:
     """The rows of one method and number of steps, see `evaluate`."""
     N = bench.params.hypotheses.scored
-    match name:
-        case "Baseline A":
-            h_0 = predict(bench.system("baseline_a"), split)[:, None]
-        case _ if name == LIFT:
-            h_0 = lift(bench, split.u_mean)[:, None]
-        case _ if name == LIFTED:
-            h_0 = lifted(bench, split, g_split, N)
-        case _:
-            knobs = {name: tuned[name] | {"steps": steps}}
-            h_0 = hypotheses.draw(bench, name, knobs, split, g_split, N).h_0
+    if name == "Baseline A":
+        h_0 = predict(bench.system("baseline_a"), split)[:, None]
+    elif name == LIFT:
+        h_0 = lift(bench, split.u_mean)[:, None]
+    elif name == LIFTED:
+        h_0 = lifted(bench, split, g_split, N)
+    else:
+        knobs = {name: tuned[name] | {"steps": steps}}
+        h_0 = hypotheses.draw(bench, name, knobs, split, g_split, N).h_0
     frame = split.index[["image", "dataset", "person"]].assign(method=name, steps=steps)
     return frame.assign(**score(bench, h_0.cpu(), split))

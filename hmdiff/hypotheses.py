@@ -12,7 +12,7 @@ they are held against the truth vertex by vertex:
 Notation: n images, N hypotheses, V vertices of the full mesh; lengths in mm.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -95,6 +95,18 @@ def spread(points: np.ndarray) -> np.ndarray:
     return np.sqrt(away * (N + 1) / max(N - 1, 1))
 
 
+def rooted_mm(
+    bench: Bench, h_0: torch.Tensor, split: Split
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Image by image the full meshes of its hypotheses h_0 (n, N, V_coarse, 3) and its true one,
+    (N, V, 3) and (V, 3), mm, float64, each at its own root as for MPVE."""
+    root = bench.joint_regressor[bench.protocol.root].double()
+    for chains, truth in zip(h_0, split.mesh * 1000, strict=True):
+        meshes, truth = full_mesh_mm(bench, chains, split.scale_m).double(), truth.double()
+        yield tuple(x - torch.einsum("v,...vc->...c", root, x)[..., None, :]
+                    for x in (meshes, truth))  # fmt: skip
+
+
 def spread_and_error(
     bench: Bench, h_0: torch.Tensor, split: Split
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -103,12 +115,8 @@ def spread_and_error(
     Args:
         h_0: coarse hypotheses, normalised, (n, N, V_coarse, 3); N of at least 2.
     """
-    root = bench.joint_regressor[bench.protocol.root].double()
     spreads, errors = [], []
-    for chains, truth in zip(h_0, split.mesh * 1000, strict=True):
-        meshes, truth = full_mesh_mm(bench, chains, split.scale_m).double(), truth.double()
-        meshes, truth = (x - torch.einsum("v,...vc->...c", root, x)[..., None, :]
-                         for x in (meshes, truth))  # fmt: skip
+    for meshes, truth in rooted_mm(bench, h_0, split):
         spreads.append(spread(meshes.numpy()))
         errors.append((meshes.mean(dim=0) - truth).norm(dim=-1).numpy())
     return np.stack(spreads), np.stack(errors)

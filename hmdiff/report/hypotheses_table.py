@@ -22,10 +22,12 @@ KINDS = {"mean": "mean of M", "single": "single", "oracle": "best of M (oracle)"
 
 
 def columns_of(errors: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Images x (method, kind, M) of a frame of `hypotheses.by_number` with a column `method`."""
+    """Images x (method, kind, M) of a frame of `hypotheses.by_number` with a column `method`; of
+    one of `distribution.evaluate`, images x (method, steps)."""
+    runs = [name for name in ("method", "kind", "M", "steps") if name in errors]
     return (
         stats.named(errors)
-        .pivot(index=["dataset", "image", "person"], columns=["method", "kind", "M"], values=metric)
+        .pivot(index=["dataset", "image", "person"], columns=runs, values=metric)
         .astype("float64")
     )
 
@@ -97,21 +99,12 @@ def write_hypotheses(errors: pd.DataFrame, params: Params, out: str | Path) -> l
     return typeset.write_sheets(sheets, out)
 
 
-def scores_of(scores: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Images x (method, steps) of a frame of `distribution.evaluate`."""
-    return (
-        stats.named(scores)
-        .pivot(index=["dataset", "image", "person"], columns=["method", "steps"], values=measure)
-        .astype("float64")
-    )
-
-
 def scores_table(dataset: str, scores: pd.DataFrame, params: Params) -> Sheet:
     """The hypotheses of one set's images as a distribution, beside what has no diffusion."""
     rows = scores[scores["dataset"] == dataset]
     found = {
         measure: stats.resample(
-            scores_of(rows, measure), params.stats.bootstrap, params.stats.level
+            columns_of(rows, measure), params.stats.bootstrap, params.stats.level
         )
         for measure in ("centre", "single", "score")
     }

@@ -14,7 +14,7 @@ from ..params import Params
 from ..stats import Bootstrap, resample
 from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
 from .figures import BOOTSTRAP, LEVEL, draw_band
-from .hypotheses_table import KINDS, columns_of, scores_of
+from .hypotheses_table import KINDS, columns_of
 from .labels import labels
 
 
@@ -130,7 +130,7 @@ def scores(frame: pd.DataFrame, subject: str, params: Params, out: Path) -> str:
         made, axes = figure(len(panels), 1, 9.6, 4.6)
         for ax, (measure, title) in zip(axes[0], panels.items(), strict=True):
             ax.sharey(axes[0, 0])
-            found = resample(scores_of(frame, measure), BOOTSTRAP, LEVEL)
+            found = resample(columns_of(frame, measure), BOOTSTRAP, LEVEL)
             for i, method in enumerate(DIFFUSIONS):
                 draw_band(ax, steps, {k: found.interval((method, k)) for k in steps}, method, i)
             for run, line in zip(levels, ("-", "--", ":", "-."), strict=True):
