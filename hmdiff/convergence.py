@@ -2,8 +2,8 @@
 
 `train.LENGTHS` are other lengths of training; those that `readings.lengths` of params.yaml names
 take part. With each of them every method is tuned as in the tables and measured on the same test
-images. So one sees whether what DAT gains, and how Ours stands to the linear lift of U, outlast a
-longer training. Baseline B is left out: it takes as long to train as two others.
+images. So one sees whether what DAT gains, and how Ours stands to the baselines and to the linear
+lift of U, outlast a longer training.
 """
 
 from dataclasses import replace
@@ -12,7 +12,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from . import closed_form
-from .evaluate import LIFT, Bench, Knobs, Search, evaluate, evaluate_baseline, evaluate_lift
+from .evaluate import (
+    BASELINES,
+    LIFT,
+    Bench,
+    Knobs,
+    Search,
+    evaluate,
+    evaluate_baseline,
+    evaluate_lift,
+)
 from .evaluate import METHODS as DIFFUSION
 from .splits import Split
 from .train import LENGTHS
@@ -20,7 +29,7 @@ from .train import LENGTHS
 DIFFUSIONS = ("Image Feature", "Pose Feature", "Both Features", "Ours")
 # What is compared, and the trained system of each; the lift has none, it is the same throughout.
 SYSTEMS = {name: DIFFUSION[name].checkpoint for name in DIFFUSIONS}
-SYSTEMS |= {"Baseline A": "baseline_a", closed_form.NAME: "image"}
+SYSTEMS |= BASELINES | {closed_form.NAME: "image"}
 METHODS = (*SYSTEMS, LIFT)
 
 
@@ -51,7 +60,7 @@ def evaluate_length(
     return pd.concat(
         [
             *(evaluate(bench, name, knobs[name], split) for name in DIFFUSIONS),
-            evaluate_baseline(bench, "Baseline A", split),
+            *(evaluate_baseline(bench, name, split) for name in BASELINES),
             closed_form.evaluate_plus(bench, knobs[closed_form.NAME], split, g_split),
             evaluate_lift(bench, split),
         ],

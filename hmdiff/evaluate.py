@@ -33,6 +33,7 @@ from .train import OnePass, load_system, predict
 
 LIFT = "Linear lift of mean(U)"
 BARE_POSES = ("Detected pose u_c", "Mean of U")  # sceptic's rows without a mesh
+BASELINES = {"Baseline A": "baseline_a", "Baseline B": "baseline_b"}  # and their trained systems
 # Sec. 5, implementation details; gamma is summed over the N samples there, where it is a mean here.
 PRINTED = {"steps": 40, "N": 25, "r": 0.05, "gamma": 0.2 * 25, "eta": 0.0}
 CHAINS = 64  # chains that go through g at once: what fits the caches of a small machine
@@ -353,8 +354,7 @@ def evaluate_one_pass(bench: Bench, name: str, model: OnePass, split: Split) -> 
 
 def evaluate_baseline(bench: Bench, name: str, split: Split) -> pd.DataFrame:
     """Baseline A or B."""
-    model = bench.system({"Baseline A": "baseline_a", "Baseline B": "baseline_b"}[name])
-    return evaluate_one_pass(bench, name, model, split)
+    return evaluate_one_pass(bench, name, bench.system(BASELINES[name]), split)
 
 
 def grids(tune: Tune) -> dict[str, dict[str, tuple]]:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from . import fast
 from .closed_form import NAME, Gains, sample_plus
 from .device import best_device, best_dtype, synchronize
-from .evaluate import CHAINS, METHODS, PRINTED, Bench, Knobs, full_mesh_mm, measure, run
+from .evaluate import BASELINES, CHAINS, METHODS, PRINTED, Bench, Knobs, full_mesh_mm, measure, run
 from .pose import PoseDistribution
 from .pretrain import Phi, infer
 from .splits import Split
@@ -90,34 +90,48 @@ def measure_speed(
     result: dict = {"subject": bench.subject, "steps": ours.steps, f"steps, {NAME}": plus.steps}
     result |= {"hypotheses": ours.hypotheses, "N": ours.N, "repeats": repeats, "warm-up": WARM_UP}
     result["hardware"] = hardware()
+    about = networks(bench, phi)
     for batch in tqdm(sorted({1, len(images)}), desc=f"{bench.subject} speed"):
         part = split.take(slice(0, batch))
-        result[f"batch {batch}"] = time_batch(bench, phi, images[:batch], part, reverse, repeats)
+        result[f"batch {batch}"] = time_batch(about, images[:batch], part, reverse, repeats)
     one = split.take(slice(0, 1))
     result["flops per image"] = {
         "backbone and head": flops(lambda: infer(phi, images[:1])),
         **{name: flops(lambda process=process: process(one)) for name, process in reverse.items()},
-        **{name: flops(one_pass(bench, name, one)) for name in ("Baseline A", "Baseline B")},
+        **{name: flops(one_pass(bench, name, one)) for name in BASELINES},
     }
     result["matmul FLOP/s"] = rates = {name: matmul_rate(dtype) for name, dtype in dtypes().items()}
     ms = result[f"batch {len(images)}"]["ms per image"]
     result["share of the matmul rate"] = {
-        name: result["flops per image"][name] / (ms[name]["reverse process"] / 1000) / rates[path]
+        name: result["flops per image"][name]
+        / (ms[name]["reverse process"] / 1000)
+        / rates[path_of(name)]
         for name in reverse
-        for path in ["fast path" if name.endswith(FAST) else "reference"]
     }
-    result["fast path less reference, mm"] = differences(bench, reverse, split)
+    result["fast path less reference, mm"] = differences(about, reverse, split)
     steps = min(PAPER["steps"], bench.params.diffusion.K)
     as_printed = both_paths(bench, replace(ours, **(PAPER | {"steps": steps})))
     result["the paper's setting"] = PAPER | {"steps": steps}
     for batch in sorted({1, min(len(images), max(1, CHAINS // PAPER["hypotheses"]))}):
         part = split.take(slice(0, batch))
-        timed = time_batch(bench, phi, images[:batch], part, as_printed, repeats)
+        timed = time_batch(about, images[:batch], part, as_printed, repeats)
         result["the paper's setting"][f"batch {batch}"] = timed
     return result
 
 
 Process = Callable[[Split], torch.Tensor]  # images to their meshes h_0 (n, hypotheses, V, 3)
+Networks = dict[str, tuple[Bench, Phi]]  # by path
+
+
+def path_of(name: str) -> str:
+    """The path by which a timed system runs."""
+    return "fast path" if name.endswith(FAST) else "reference"
+
+
+def networks(bench: Bench, phi: Phi) -> Networks:
+    """What stands before and after every reverse process, phi and the final MLP, by each path."""
+    faster = replace(bench, upsampler=fast.as_one_map(bench.upsampler))
+    return {"reference": (bench, phi), "fast path": (faster, fast.without_norms(phi))}
 
 
 def both_paths(bench: Bench, knobs: Knobs) -> dict[str, Process]:
@@ -138,14 +152,14 @@ def both_paths_plus(bench: Bench, knobs: Knobs, gains: Gains) -> dict[str, Proce
 
 
 def time_batch(
-    bench: Bench, phi: Phi, x: torch.Tensor, part: Split, reverse: dict[str, Process], repeats: int
+    about: Networks, x: torch.Tensor, part: Split, reverse: dict[str, Process], repeats: int
 ) -> dict:
     """Median frames per second of each system, their range over the repeats, and the median ms an
     image of each part; the systems take turns."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in reverse}
     for i in range(WARM_UP + repeats):
         for name, process in reverse.items():
-            parts = time_parts(bench, phi, x, part, process)
+            parts = time_parts(*about[path_of(name)], x, part, process)
             if i >= WARM_UP:
                 runs[name].append(parts)
     fps = {name: [len(x) / sum(parts.values()) for parts in found] for name, found in runs.items()}
@@ -175,9 +189,12 @@ def time_parts(
     return {name: b - a for name, a, b in zip(names, clock, clock[1:], strict=False)}
 
 
-def differences(bench: Bench, reverse: dict[str, Process], split: Split) -> dict[str, dict]:
+def differences(about: Networks, reverse: dict[str, Process], split: Split) -> dict[str, dict]:
     """Mean errors by the fast path less those by the reference, mm, on the images of a split."""
-    found = {name: measure(bench, h(split).mean(dim=1), split) for name, h in reverse.items()}
+    found = {}
+    for name, process in reverse.items():
+        bench, _ = about[path_of(name)]
+        found[name] = measure(bench, process(split).mean(dim=1), split)
     return {
         name: {
             metric: float(found[f"{name}{FAST}"][metric].mean() - found[name][metric].mean())
@@ -189,7 +206,7 @@ def differences(bench: Bench, reverse: dict[str, Process], split: Split) -> dict
 
 def one_pass(bench: Bench, name: str, one: Split) -> Callable[[], torch.Tensor]:
     """Baseline A or B on one image."""
-    model = bench.system({"Baseline A": "baseline_a", "Baseline B": "baseline_b"}[name])
+    model = bench.system(BASELINES[name])
     c = model.condition(one.f_I.to(model.mean), one.heat.to(model.mean))
     return lambda: model(c)
 

@@ -33,4 +33,4 @@ def mesh() -> CoarseMesh:
     faces = torch.tensor([[i, i + 1, i + 2] for i in range(V - 2)])
     edges = torch.tensor([[i, j] for i in range(V) for j in (i + 1, i + 2) if j < V])
     others = dict.fromkeys((field.name for field in fields(CoarseMesh)), torch.zeros(0))
-    return CoarseMesh(**others | {"f": f, "faces": faces, "edges": edges})
+    return CoarseMesh(**others | {"ids": torch.arange(V), "f": f, "faces": faces, "edges": edges})

@@ -78,8 +78,9 @@ def test_with_each_length_the_methods_are_tuned_and_measured_as_in_the_tables(le
         frame = evaluate.evaluate(lengths, name, evaluate.Knobs(**tuned[name]), split)
         expected = frame.set_index("method")[columns]
         pd.testing.assert_frame_equal(found.loc[[name]], expected, check_dtype=False)
-    baseline = evaluate.evaluate_baseline(lengths, "Baseline A", split)["MPVE"]
-    assert np.array_equal(found.loc["Baseline A", "MPVE"], baseline)
+    for name in evaluate.BASELINES:
+        baseline = evaluate.evaluate_baseline(lengths, name, split)["MPVE"]
+        assert np.array_equal(found.loc[name, "MPVE"], baseline)
     errors = {name: frame.set_index("method")["MPVE"] for name, frame in frames.items()}
     assert np.array_equal(errors["quarter"][evaluate.LIFT], errors["fourfold"][evaluate.LIFT])
     for method in convergence.SYSTEMS:

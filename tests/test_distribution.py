@@ -57,6 +57,28 @@ def test_it_is_proper_a_spread_too_narrow_or_too_wide_or_moved_scores_worse():
         assert float(distribution.energy_score(wrong, y).mean()) > 1.01 * honest
 
 
+def test_whole_meshes_and_edges_are_scored_as_loops_over_pairs_would(bench, split):
+    """The mesh as one point in 3V dimensions, an edge's length as one number."""
+    N, part = 4, split.take(slice(0, 2))
+    h_0 = part.h_0[:, None] + 0.3 * torch.randn(2, N, *part.h_0.shape[1:])
+    found = distribution.score(bench, h_0, part)
+    pairs = [(i, j) for i in range(N) for j in range(N) if i != j]
+
+    def energy(x: list[np.ndarray], y: np.ndarray) -> float:
+        apart = [np.linalg.norm(x[i] - x[j]) for i, j in pairs]
+        return np.mean([np.linalg.norm(one - y) for one in x]) - np.mean(apart) / 2
+
+    for row, (x, y) in enumerate(hypotheses.rooted_mm(bench, h_0, part)):
+        x, y = x.numpy(), y.numpy()
+        whole = energy(list(x), y) / np.sqrt(len(y))
+        assert found["whole"][row] == pytest.approx(whole, rel=1e-9)
+        of_edges = []
+        for start, end in bench.mesh.edges.tolist():
+            length = [np.linalg.norm(mesh[start] - mesh[end]) for mesh in (*x, y)]
+            of_edges.append(energy(length[:-1], length[-1]))
+        assert found["edges"][row] == pytest.approx(np.mean(of_edges), rel=1e-9)
+
+
 def tuned_of(params):
     knobs = vars(evaluate.default_knobs(params)) | {"gamma": 0.001, "k_start": 60}
     return {name: dict(knobs) for name in (*evaluate.METHODS, distribution.NAME)}
@@ -83,7 +105,7 @@ def test_every_method_is_scored_at_every_number_of_steps_as_it_samples(scored, s
     knobs = {"Both Features": tuned["Both Features"] | {"steps": 3}}
     h_0 = hypotheses.draw(scored, "Both Features", knobs, part, split, 3).h_0
     expected = distribution.score(scored, h_0, part)
-    for measure in ("score", "centre", "single"):
+    for measure in (*distribution.SCORES, "centre", "single"):
         assert np.array_equal(by.loc[("Both Features", 3), measure], expected[measure])
     centre = evaluate.measure(scored, h_0.mean(dim=1), part)["MPVE"]
     np.testing.assert_allclose(expected["centre"], centre, rtol=1e-4)
@@ -136,6 +158,7 @@ def made_up(images: int = 30) -> pd.DataFrame:
             rows = {"image": [f"{i}.jpg" for i in range(images)], "dataset": dataset, "person": 0}
             rows |= {"method": method, "steps": steps}
             rows |= {"centre": centre + hard, "single": centre + 5 + hard, "score": score + hard}
+            rows |= {"whole": 1.2 * score + hard, "edges": score / 10 + hard / 10}
             frames.append(pd.DataFrame(rows))
     return pd.concat(frames, ignore_index=True)
 
@@ -149,9 +172,10 @@ def test_the_table_sets_every_score_against_the_lifted_samples(tmp_path):
     assert len(cells) == 3 * len(distribution.DIFFUSIONS) + 1
     row = cells["Ours", 20]
     means = [cell.mean for cell in row[1:]]
-    assert means == pytest.approx([180, 185, 110, 20], abs=4)
-    assert row[-1].low == pytest.approx(20) and row[-1].high == pytest.approx(20)  # paired
-    assert dict(without.rows)[distribution.LIFTED][-1] is None
+    assert means == pytest.approx([180, 185, 110, 20, 132, 24, 11, 2], abs=4)
+    for cell, apart in zip(row[4::2], (20, 24, 2), strict=True):
+        assert cell.low == pytest.approx(apart) and cell.high == pytest.approx(apart)  # paired
+    assert dict(without.rows)[distribution.LIFTED][4::2] == (None, None, None)
     text = (tmp_path / "scores_threedpw.md").read_text()
     assert "*synthetic*" in text and "30 evenly spaced test images" in text
 

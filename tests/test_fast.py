@@ -1,16 +1,22 @@
 """The fast path against the reference: sampler.py, closed_form.py and evaluate.py."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from test_train import bench, mesh, params, split  # noqa: F401  (fixtures)
 
 from hmdiff import closed_form, evaluate, fast
+from hmdiff import params as hmdiff_params
 from hmdiff.denoiser import Denoiser, VertexTransformer
 from hmdiff.diffusion import make_alpha
 from hmdiff.evaluate import METHODS, default_knobs, measure
+from hmdiff.linear import Upsampler
+from hmdiff.pretrain import Phi, infer
 from hmdiff.sampler import Guidance, algorithm_1, sample
+
+ROOT = Path(__file__).parents[1]
 
 V, J, N, B, n, K = 40, 5, 6, 3, 2, 50
 IMAGE = torch.arange(B).repeat_interleave(n)
@@ -157,3 +163,31 @@ def test_ours_plus_is_the_same(bench, split, dtype):  # noqa: F811
 def test_a_method_that_it_does_not_run_is_refused(bench, split, name):  # noqa: F811
     with pytest.raises(ValueError, match="runs DAT from noise alone"):
         fast.run(bench, METHODS[name], default_knobs(bench.params), split)
+
+
+def test_phi_without_its_norms_is_phi():
+    """In evaluation mode, with running statistics and scales that matter."""
+    torch.manual_seed(0)
+    values = hmdiff_params.load(ROOT / "params.yaml").phi.model_copy(update={"width": 4})
+    phi = Phi(values, joints=5, cube=1.0)
+    norms = [module for module in phi.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        for scale in (norm.weight.data, norm.running_var):
+            scale.uniform_(0.5, 2.0)
+        for shift in (norm.bias.data, norm.running_mean):
+            shift.normal_()
+    phi.eval().requires_grad_(False)
+    found = fast.without_norms(phi)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in found.modules())
+    assert sum(isinstance(module, torch.nn.BatchNorm2d) for module in phi.modules()) == len(norms)
+    images = torch.randn(2, 3, 96, 96)
+    for ours, theirs in zip(infer(found, images), infer(phi, images), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_the_final_mlp_as_one_map_is_the_chain():
+    torch.manual_seed(0)
+    chain = Upsampler([7, 19, 53])
+    one, h = fast.as_one_map(chain), torch.randn(4, 7, 3)
+    assert [tuple(linear.weight.shape) for linear in one.maps] == [(53, 7)]
+    torch.testing.assert_close(one(h), chain(h), rtol=1e-4, atol=1e-5)

@@ -1,7 +1,5 @@
 """Table 6's measurements on untrained networks: what they hold, not how fast they are."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from test_train import bench, mesh, params, split  # noqa: F401  (fixtures)
@@ -25,7 +23,7 @@ def result(bench, split, monkeypatch):  # noqa: F811
     knobs = default_knobs(bench.params)
     gains, two = fit_gains(bench, split, knobs.steps), split.take(slice(0, 2))
     images, both = torch.zeros(2, 3, 8, 8), {"Ours": knobs, NAME: knobs}
-    phi = SimpleNamespace()
+    phi = torch.nn.Module()
     return speed.measure_speed(bench, phi, images, two, both, gains, repeats=2)
 
 

@@ -121,6 +121,7 @@ def sampler(params: settings.Params, V: int = 431, J: int = 24) -> Iterator[Numb
     g = build("image", "body", params, V, J).to(device).eval().requires_grad_(False)
     f, up = torch.full((J, V), 1 / V, device=device), Upsampler([V, 1723, 6890]).to(device)
     phi, images = untrained_phi(params)
+    about = {"reference": (phi, up), "fast path": (fast.without_norms(phi), fast.as_one_map(up))}
 
     def reverse(f_I: Tensor, u: Tensor, n: int, steps: int, path: str) -> Tensor:
         generator = torch.Generator().manual_seed(0)
@@ -137,6 +138,7 @@ def sampler(params: settings.Params, V: int = 431, J: int = 24) -> Iterator[Numb
         return sample(noise, f, u[image], g.alpha, steps, guidance, generator).h_0
 
     def whole(n: int, steps: int, path: str) -> Tensor:
+        phi, up = about[path]
         f_I, E_xy, E_z = infer(phi, images[:1])
         u = PoseDistribution(E_xy, E_z, 1.0).sample(s.N, torch.Generator().manual_seed(0))
         return up(reverse(f_I, u, n, steps, path).mean(dim=0))

@@ -399,7 +399,7 @@ def sheet(
         "",
         "## Trained for shorter and for longer",
         "",
-        "The systems of Table 4 and Baseline A, one training of each length, tuned anew: worse - "
+        "The systems of Tables 3 and 4, one training of each length, tuned anew: worse - "
         "better, mm, and the verdict by the rule above. Not counted above. More: "
         "tables/convergence_*.",
         "",

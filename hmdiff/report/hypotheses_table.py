@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from .. import stats
-from ..distribution import LIFTED, SCEPTICS
+from ..distribution import LIFTED, SCEPTICS, SCORES
 from ..metrics import protocol_of
 from ..params import Params
 from . import typeset
@@ -106,16 +106,18 @@ def scores_table(dataset: str, scores: pd.DataFrame, params: Params) -> Sheet:
         measure: stats.resample(
             columns_of(rows, measure), params.stats.bootstrap, params.stats.level
         )
-        for measure in ("centre", "single", "score")
+        for measure in ("centre", "single", *SCORES)
     }
     runs = list(rows.groupby(["method", "steps"], sort=False).groups)
     words = labels(params)
 
     def line(method: str, steps: int) -> tuple:
-        run = (method, steps)
-        cells = [drawn.interval(run) for drawn in found.values()]
-        ahead = found["score"].difference(run, (LIFTED, 0))
-        return method, (steps or None, *cells, None if method == LIFTED else ahead)
+        run, cells = (method, steps), [steps or None]
+        for measure, drawn in found.items():
+            cells.append(drawn.interval(run))
+            if measure in SCORES:
+                cells.append(None if method == LIFTED else drawn.difference(run, (LIFTED, 0)))
+        return method, tuple(cells)
 
     return Sheet(
         stem=f"scores_{dataset}",
@@ -123,7 +125,10 @@ def scores_table(dataset: str, scores: pd.DataFrame, params: Params) -> Sheet:
         groups=(
             Group("reverse", ("steps",), (0,)),
             Group(f"*{words.origin}* MPVE ↓", ("centre", "one alone"), (1, 1)),
-            Group(f"*{words.origin}* score ↓", ("mean", "minus lifted samples"), (1, 1)),
+            *(
+                Group(f"*{words.origin}* score {of} ↓", ("mean", "minus lifted samples"), (1, 1))
+                for of in SCORES.values()
+            ),
         ),
         sections=(
             Section(tuple(line(*run) for run in runs if run[0] in SCEPTICS), "No diffusion"),
@@ -135,10 +140,11 @@ def scores_table(dataset: str, scores: pd.DataFrame, params: Params) -> Sheet:
             f"hypotheses an image, seed {params.seeds[0]}; in brackets the "
             f"{params.stats.level:.0%} interval, bootstrap over images.",
             "Score: the energy score, the mean distance of the hypotheses from the truth less half "
-            "their mean distance from each other, vertex by vertex (hmdiff/distribution.py): "
-            "whether a mesh hangs together it does not ask, and lifts have bones of any length. No "
-            "distribution has a lower one in expectation than that of the truth; a single answer's "
-            "is its MPVE. Positive differences: the lifted samples are better.",
+            "their mean distance from each other (hmdiff/distribution.py). No distribution has a "
+            "lower one in expectation than that of the truth; a single answer's is its error, "
+            "vertex by vertex its MPVE. Vertex by vertex it does not ask whether a mesh hangs "
+            "together; the score of the whole mesh (distances RMS over vertices) and that of the "
+            "lengths of its edges do. Positive differences: the lifted samples are better.",
             f"{LIFTED}: poses drawn from U with a fitted share of its spread, each lifted as "
             "mean(U) is. All other settings are those tuned for the error of the centre.",
         ),

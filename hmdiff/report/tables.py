@@ -316,13 +316,19 @@ def tuned_title(values: dict) -> str:
 
 
 def breakdown(timed: dict) -> str:
-    """FPS with their range, the gain of the fast path, and ms an image of each part."""
-    texts = []
-    for name, ms in timed["ms per image"].items():
+    """FPS with their range, the gain of the fast path, the time of Ours+ as a share of Ours', and
+    ms an image of each part."""
+    texts, every = [], timed["ms per image"]
+    for name, ms in every.items():
         low, high = timed["fps range"][name]
         parts = ", ".join(f"{part} {value:.1f}" for part, value in ms.items())
         fps, reference = timed["fps"][name], timed["fps"][name.removesuffix(FAST)]
         gain = f", {fps / reference:.1f} times the reference" if name.endswith(FAST) else ""
+        if name.startswith(PLUS):
+            ours = name.replace(PLUS, "Ours")
+            share = timed["fps"][ours] / fps
+            of_sampler = ms["reverse process"] / every[ours]["reverse process"]
+            gain += f", {share:.0%} of Ours' time and {of_sampler:.0%} of its reverse process"
         texts.append(f"{name} {fps:.2f} FPS ({low:.2f} to {high:.2f}{gain}; ms: {parts})")
     return "; ".join(texts)
 

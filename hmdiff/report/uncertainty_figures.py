@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from ..distribution import DIFFUSIONS, LIFTED, SCEPTICS
+from ..distribution import DIFFUSIONS, LIFTED, SCEPTICS, SCORES
 from ..params import Params
 from ..stats import Bootstrap, resample
 from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
@@ -125,11 +125,12 @@ def scores(frame: pd.DataFrame, subject: str, params: Params, out: Path) -> str:
     steps = sorted(frame.loc[frame["method"].isin(DIFFUSIONS), "steps"].unique())
     others = frame[~frame["method"].isin(DIFFUSIONS)]
     levels = list(others.groupby(["method", "steps"], sort=False).groups)
-    panels = {"centre": "MPVE of the centre", "score": "energy score"}
+    panels = {"centre": "MPVE of the centre"}
+    panels |= {measure: f"score {of}" for measure, of in SCORES.items() if measure != "whole"}
     with rc_context(STYLE):
-        made, axes = figure(len(panels), 1, 9.6, 4.6)
+        made, axes = figure(len(panels), 1, 13.0, 4.6)
+        axes[0, 1].sharey(axes[0, 0])
         for ax, (measure, title) in zip(axes[0], panels.items(), strict=True):
-            ax.sharey(axes[0, 0])
             found = resample(columns_of(frame, measure), BOOTSTRAP, LEVEL)
             for i, method in enumerate(DIFFUSIONS):
                 draw_band(ax, steps, {k: found.interval((method, k)) for k in steps}, method, i)
@@ -138,6 +139,7 @@ def scores(frame: pd.DataFrame, subject: str, params: Params, out: Path) -> str:
                 ax.axhline(level, color=colour, linestyle=line, linewidth=1.2, label=run[0])
             ax.set_xticks(range(len(steps)), [f"{k}" for k in steps])
             ax.set(title=title, xlabel="reverse steps (evenly spaced)")
+            ax.set_ylim(bottom=0)
         axes[0, 0].set_ylabel(f"mm (test, {labels(params).origin})")
         axes[0, 0].legend(fontsize=8, loc="lower left", ncols=2)
         return save(made, scores_finding(frame, subject, steps), out)
