@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from spread import split_of_g
 
-from hmdiff import distribution, evaluate, hypotheses
+from hmdiff import convergence, distribution, evaluate, hypotheses
 from hmdiff import params as hmdiff_params
 from hmdiff.checkpoint import Memo
 from hmdiff.report import hypotheses_table, uncertainty_figures
@@ -72,11 +72,13 @@ def test_whole_meshes_and_edges_are_scored_as_loops_over_pairs_would(bench, spli
         x, y = x.numpy(), y.numpy()
         whole = energy(list(x), y) / np.sqrt(len(y))
         assert found["whole"][row] == pytest.approx(whole, rel=1e-9)
-        of_edges = []
+        of_edges, missed = [], []
         for start, end in bench.mesh.edges.tolist():
             length = [np.linalg.norm(mesh[start] - mesh[end]) for mesh in (*x, y)]
             of_edges.append(energy(length[:-1], length[-1]))
+            missed += [abs(one - length[-1]) for one in length[:-1]]
         assert found["edges"][row] == pytest.approx(np.mean(of_edges), rel=1e-9)
+        assert found["edge"][row] == pytest.approx(np.mean(missed), rel=1e-9)
 
 
 def tuned_of(params):
@@ -86,13 +88,15 @@ def tuned_of(params):
 
 @pytest.fixture
 def scored(bench, params):
-    """A bench with every system, whose weights do something."""
+    """A bench with every system, and those that trained for longer, whose weights do something."""
     update = {"steps": (1, 3), "scored": 3}
     block = params.hypotheses.model_copy(update=update)
     bench.params = bench.params.model_copy(update={"hypotheses": block})
-    for system in set(distribution.VARIANTS.values()):
-        bench.systems[system] = build(system, "hand", bench.params, 12, 21).eval()
-        bench.systems[system].net.output.weight.data.normal_(std=0.01)
+    for system in set(convergence.SYSTEMS.values()):
+        for length in ("", "-quarter", "-fourfold"):
+            model = build(system, "hand", bench.params, 12, 21).eval()
+            model.net.output.weight.data.normal_(std=0.01)
+            bench.systems[system + length] = model
     return bench
 
 
@@ -100,12 +104,14 @@ def test_every_method_is_scored_at_every_number_of_steps_as_it_samples(scored, s
     part, tuned = split.take(slice(0, 6)), tuned_of(scored.params)
     frame = distribution.evaluate(scored, tuned, part, split_of_g(split))
     runs = frame.groupby(["method", "steps"]).size()
-    assert (runs == 6).all() and len(runs) == 3 + 1 + 2 * len(distribution.DIFFUSIONS)
+    diffusions = len(distribution.DIFFUSIONS) + len(distribution.LONGER)  # once more, fourfold
+    assert (runs == 6).all() and len(runs) == 3 + 1 + 2 * diffusions
     by = frame.set_index(["method", "steps"])
+    assert not np.array_equal(by.loc[("Both Features", 3)], by.loc[("Both Features, fourfold", 3)])
     knobs = {"Both Features": tuned["Both Features"] | {"steps": 3}}
     h_0 = hypotheses.draw(scored, "Both Features", knobs, part, split, 3).h_0
     expected = distribution.score(scored, h_0, part)
-    for measure in (*distribution.SCORES, "centre", "single"):
+    for measure in (*distribution.SCORES, "centre", "single", "edge"):
         assert np.array_equal(by.loc[("Both Features", 3), measure], expected[measure])
     centre = evaluate.measure(scored, h_0.mean(dim=1), part)["MPVE"]
     np.testing.assert_allclose(expected["centre"], centre, rtol=1e-4)
@@ -151,14 +157,14 @@ def made_up(images: int = 30) -> pd.DataFrame:
     runs |= {
         (name, k): (160 + k, 150 - 2 * k) for name in distribution.DIFFUSIONS for k in (1, 5, 20)
     }
-    runs["Ours+", 1] = (149, 89)
+    runs |= {("Ours+", 1): (149, 89), ("Image Feature, fourfold", 20): (150, 100)}
     hard = 10 * rng.standard_normal(images)
     for dataset in ("threedpw", "human36m"):
         for (method, steps), (centre, score) in runs.items():
             rows = {"image": [f"{i}.jpg" for i in range(images)], "dataset": dataset, "person": 0}
             rows |= {"method": method, "steps": steps}
             rows |= {"centre": centre + hard, "single": centre + 5 + hard, "score": score + hard}
-            rows |= {"whole": 1.2 * score + hard, "edges": score / 10 + hard / 10}
+            rows |= {"whole": 1.2 * score + hard, "edges": score / 10 + hard / 10, "edge": 9.0}
             frames.append(pd.DataFrame(rows))
     return pd.concat(frames, ignore_index=True)
 
@@ -166,16 +172,17 @@ def made_up(images: int = 30) -> pd.DataFrame:
 def test_the_table_sets_every_score_against_the_lifted_samples(tmp_path):
     sheets = hypotheses_table.write_scores(made_up(), SETTINGS, tmp_path)
     assert [sheet.stem for sheet in sheets] == ["scores_threedpw", "scores_human36m"]
-    without, with_g = sheets[0].sections
+    without, with_g, longer = sheets[0].sections
+    assert [name for name, _ in longer.rows] == ["Image Feature, fourfold"]
     assert [name for name, _ in without.rows] == list(distribution.SCEPTICS)
     cells = {(name, row[0]): row for name, row in with_g.rows}
     assert len(cells) == 3 * len(distribution.DIFFUSIONS) + 1
     row = cells["Ours", 20]
     means = [cell.mean for cell in row[1:]]
-    assert means == pytest.approx([180, 185, 110, 20, 132, 24, 11, 2], abs=4)
-    for cell, apart in zip(row[4::2], (20, 24, 2), strict=True):
+    assert means == pytest.approx([180, 185, 9, 0, 110, 20, 132, 24, 11, 2], abs=4)
+    for cell, apart in zip(row[4::2], (0, 20, 24, 2), strict=True):
         assert cell.low == pytest.approx(apart) and cell.high == pytest.approx(apart)  # paired
-    assert dict(without.rows)[distribution.LIFTED][4::2] == (None, None, None)
+    assert dict(without.rows)[distribution.LIFTED][4::2] == (None,) * 4
     text = (tmp_path / "scores_threedpw.md").read_text()
     assert "*synthetic*" in text and "30 evenly spaced test images" in text
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
+from ..closed_form import NAME as PLUS
 from ..distribution import DIFFUSIONS, LIFTED, SCEPTICS, SCORES
 from ..params import Params
 from ..stats import Bootstrap, resample
@@ -123,7 +124,7 @@ def scores(frame: pd.DataFrame, subject: str, params: Params, out: Path) -> str:
         frame: of `distribution.evaluate`.
     """
     steps = sorted(frame.loc[frame["method"].isin(DIFFUSIONS), "steps"].unique())
-    others = frame[~frame["method"].isin(DIFFUSIONS)]
+    others = frame[frame["method"].isin((*SCEPTICS, PLUS))]
     levels = list(others.groupby(["method", "steps"], sort=False).groups)
     panels = {"centre": "MPVE of the centre"}
     panels |= {measure: f"score {of}" for measure, of in SCORES.items() if measure != "whole"}
