@@ -6,8 +6,6 @@ images. So one sees whether what DAT gains, and how Ours stands to the baselines
 lift of U, outlast a longer training.
 """
 
-from dataclasses import replace
-
 import pandas as pd
 from tqdm import tqdm
 
@@ -37,11 +35,7 @@ def benches(bench: Bench) -> dict[str, Bench]:
     """By length of training, the shortest first: a bench whose systems are of that length, which
     for "" is the tables' own."""
     names = sorted(["", *bench.params.readings.lengths], key=lambda name: LENGTHS.get(name, 1))
-    systems = set(SYSTEMS.values())
-    return {
-        name: replace(bench, systems={s: bench.system(f"{s}-{name}".strip("-")) for s in systems})
-        for name in names
-    }
+    return {name: bench.of_length(name, SYSTEMS.values()) for name in names}
 
 
 def tune(bench: Bench, split: Split, g_split: Split) -> dict[str, Knobs]:

@@ -20,7 +20,6 @@ and the lifts of poses drawn from U, their spread fitted as that of Ours+. Lest 
 behind for want of training, those of Table 4 are scored as well where they trained for longer.
 """
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -68,13 +67,14 @@ def score(bench: Bench, h_0: Tensor, split: Split) -> dict[str, np.ndarray]:
 
     for x, y in hypotheses.rooted_mm(bench, h_0, split):
         whole_x, whole_y = (z.flatten(-2)[..., None, :] / len(y) ** 0.5 for z in (x, y))
+        length_x, length_y = lengths(x), lengths(y)
         errors = {
             "score": energy_score(x, y),
             "whole": energy_score(whole_x, whole_y),
-            "edges": energy_score(lengths(x), lengths(y)),
+            "edges": energy_score(length_x, length_y),
             "centre": (x.mean(dim=0) - y).norm(dim=-1),
             "single": (x - y).norm(dim=-1),
-            "edge": (lengths(x) - lengths(y)).abs(),
+            "edge": (length_x - length_y).abs(),
         }
         found.append({name: float(error.mean()) for name, error in errors.items()})
     return {name: np.array([errors[name] for errors in found]) for name in found[0]}
@@ -109,8 +109,7 @@ def evaluate(bench: Bench, tuned: dict[str, dict], split: Split, g_split: Split)
     runs += [(NAME, NAME, tuned[NAME]["steps"], bench)]
     runs += [(name, name, steps, bench) for name in DIFFUSIONS for steps in chosen.steps]
     for length in (name for name in bench.params.readings.lengths if LENGTHS[name] > 1):
-        systems = {v: bench.system(f"{v}-{length}") for v in map(VARIANTS.get, LONGER)}
-        longer = replace(bench, systems=systems)
+        longer = bench.of_length(length, [VARIANTS[name] for name in LONGER])
         names = [(f"{name}, {length}", name) for name in LONGER]
         runs += [(*name, steps, longer) for name in names for steps in chosen.steps]
     frames = []

@@ -5,7 +5,7 @@ knobs that are tuned on validation (steps, gamma, r, start) come from `Knobs`, s
 code serves the sweeps and the final tables.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -129,6 +129,12 @@ class Bench:
             folder = self.data / "checkpoints" / f"{self.subject}-{variant}-{self.seed}"
             self.systems[variant] = load_system(folder / "model.safetensors", self.params)
         return self.systems[variant]
+
+    def of_length(self, length: str, variants: Iterable[str]) -> "Bench":
+        """This bench with systems that trained for another length (`train.LENGTHS`) in place of its
+        own; for "" they are its own."""
+        systems = {v: self.system(f"{v}-{length}" if length else v) for v in variants}
+        return replace(self, systems=systems)
 
 
 def load_bench(
