@@ -9,13 +9,12 @@ misses on the gap that U shows. With the mean mesh in place of h0_hat this is th
 with one Gaussian joint noise it is a Kalman filter's update. The gain knows how far U can be
 trusted, joint by joint, so there is no gamma, no threshold and no gradient through g. It is fitted
 on the split that trains g, whose images phi has not seen. g has: where it misses less there than
-elsewhere, the gain trusts it too much. In the default profile the joints of h0_hat at k = K miss
-(RMS) 106% of U's own error on bodies there and 108% on validation images, on hands 99% and 108%.
+elsewhere, the gain trusts it too much.
 
-Each chain aligns with one pose of its own, so that the hypotheses show how unsure U is: u_i ~ U,
-shifted to U's mean, which the centre of H_0 then follows exactly, and drawn in by one factor. For U
-takes its joints to be independent and is too unsure of itself; with the factor the spread of the
-hypotheses is as large as the error of their centre, in the mean over images that train g.
+The prediction aligns every chain with the mean of U. Hypotheses align each with a pose of its own,
+so that they show how unsure U is: u_i ~ U, drawn in towards its mean by one factor, the `width`.
+For U takes its joints to be independent and is too unsure of itself; with the factor the spread of
+the hypotheses is as large as the error of the prediction, in the mean over validation images.
 """
 
 from dataclasses import dataclass, replace
@@ -48,7 +47,7 @@ from .train import predict
 NAME = "Ours+"
 ORACLE = "Lift of the true joints"
 FITTED_ON = 6000  # images of the split that trains g; 1,500 cost bodies 2.5 mm of MPVE
-WIDTH_ON, POSES = 192, 5  # images of it, and poses of each, for the width of the hypotheses
+WIDTH_ON, POSES = 192, 5  # validation images, and poses of each, for the width of hypotheses
 PENALTY = 0.01  # of the ridge, in mean squares of the gap; 0.001 to 0.1 changed MPVE by under 1 mm
 TRUTH_PENALTY = 1e-6  # true joints carry no noise
 
@@ -77,18 +76,18 @@ class Gains:
 
 
 def poses(U: PoseDistribution, n: int, width: float, generator: torch.Generator) -> Tensor:
-    """n poses an image, (B, n, J, 3): drawn from U, with its mean and `width` times its spread."""
+    """n poses an image, (B, n, J, 3): drawn from U, each `width` times as far from its mean; with
+    width 0 all are the mean."""
     mean = U.mean()[:, None]
-    if n == 1:
-        return mean
-    u = U.sample(n, generator)
-    return mean + (u - u.mean(dim=1, keepdim=True)) * (width * (n / (n - 1)) ** 0.5)
+    if not width:
+        return mean.expand(-1, n, -1, -1)
+    return mean + width * (U.sample(n, generator) - mean)
 
 
 @torch.no_grad()
 def reverse(
-    bench: Bench, part: Split, u: Tensor, steps: int, G: list[Tensor], seed: int,
-    fit: bool = False,
+    bench: Bench, part: Split, u: Tensor, steps: int, G: list[Tensor],
+    generator: torch.Generator, fit: bool = False,
 ) -> Tensor:  # fmt: skip
     """The aligned reverse process: samples h_0 (B * n, V, 3) of B images, one for each pose u.
 
@@ -98,7 +97,6 @@ def reverse(
         fit: whether to fit the gains, from the meshes of `part`, and append them to `G`.
     """
     g, f, n = bench.system("image"), bench.mesh.f, u.shape[1]
-    generator = torch.Generator().manual_seed(seed)
     h_k = standard_noise(u.new_empty(len(u) * n, f.shape[1], 3), generator).to(f)
     u, alpha = u.flatten(0, 1).to(f), g.alpha
     c = g.condition(part.f_I.to(f), part.heat.to(f))
@@ -121,34 +119,36 @@ def reverse(
     return h_k
 
 
-def fit_gains(bench: Bench, g_split: Split, steps: int) -> Gains:
-    """Fit Ours+ on the split that trains g, along its own reverse process."""
+def fit_gains(bench: Bench, g_split: Split, steps: int) -> list[Tensor]:
+    """G_k of each step, fitted on the split that trains g along its own reverse process."""
     part, G = g_split.evenly(FITTED_ON), []
-    reverse(bench, part, part.u_mean[:, None], steps, G, bench.seed, fit=True)
-    return Gains(G, fit_width(bench, g_split.evenly(WIDTH_ON), steps, G))
+    generator = torch.Generator().manual_seed(bench.seed)
+    reverse(bench, part, part.u_mean[:, None], steps, G, generator, fit=True)
+    return G
 
 
-def pooled(bench: Bench, part: Split) -> PoseDistribution:
-    """U of the split that trains g, which keeps its heatmaps pooled only: enough for its spread."""
-    cube = bench.params.phi.cube_m[bench.subject] / part.scale_m
-    return PoseDistribution(*part.heat.unflatten(1, (2, -1)).unbind(1), cube)
-
-
-def fit_width(bench: Bench, part: Split, steps: int, G: list[Tensor]) -> float:
-    """The poses' width at which the hypotheses spread as far as their centre errs (RMS).
+def fit_width(bench: Bench, val: Split, steps: int, G: list[Tensor]) -> float:
+    """The poses' width at which hypotheses spread as far as the prediction errs (RMS).
 
     Their variance is that of the chains' own noise and, by the width squared, that of the poses.
     """
-    U = pooled(bench, part)
+    part = val.evenly(WIDTH_ON)
 
     def hypotheses(width: float) -> Tensor:
-        u = poses(U, POSES, width, torch.Generator().manual_seed(bench.seed))
-        return reverse(bench, part, u, steps, G, bench.seed).cpu().unflatten(0, (-1, POSES))
+        generator = torch.Generator().manual_seed(bench.seed)
+        u = poses(part.U, POSES, width, generator)
+        return reverse(bench, part, u, steps, G, generator).cpu().unflatten(0, (-1, POSES))
 
     narrow, wide = hypotheses(0.0), hypotheses(1.0)
     noise, whole = (float(h_0.var(dim=1).mean()) for h_0 in (narrow, wide))
     error = float((narrow.mean(dim=1) - part.h_0).square().mean())
-    return (max(error - noise, 0.0) / (whole - noise)) ** 0.5
+    return (max(error - noise, 0.0) / max(whole - noise, 1e-12)) ** 0.5
+
+
+def fit(bench: Bench, g_split: Split, val: Split, steps: int) -> Gains:
+    """All that Ours+ needs to draw hypotheses, see `fit_gains` and `fit_width`."""
+    G = fit_gains(bench, g_split, steps)
+    return Gains(G, fit_width(bench, val, steps, G))
 
 
 def sample_plus(bench: Bench, knobs: Knobs, split: Split, gains: Gains, seed: int = 0) -> Tensor:
@@ -157,17 +157,24 @@ def sample_plus(bench: Bench, knobs: Knobs, split: Split, gains: Gains, seed: in
     parts = []
     for images, batch_seed in processes.mine(batches(len(split), n, seed)):
         part = split.take(images)
-        u = poses(part.U, n, gains.width, torch.Generator().manual_seed(batch_seed))
-        parts.append(reverse(bench, part, u, knobs.steps, gains.G, batch_seed).cpu())
+        generator = torch.Generator().manual_seed(batch_seed)
+        u = poses(part.U, n, gains.width, generator)
+        parts.append(reverse(bench, part, u, knobs.steps, gains.G, generator).cpu())
     return torch.cat(processes.together(parts)).unflatten(0, (-1, n))
 
 
+def predict_plus(bench: Bench, knobs: Knobs, split: Split, G: list[Tensor]) -> Tensor:
+    """The prediction of Ours+, coarse meshes (n, V, 3): the centre of `knobs.hypotheses` chains
+    that all align with the mean of U."""
+    return sample_plus(bench, knobs, split, Gains(G, width=0.0), bench.seed).mean(dim=1)
+
+
 def evaluate_plus(bench: Bench, knobs: Knobs, split: Split, g_split: Split) -> pd.DataFrame:
-    """Per-image errors of Ours+; the prediction is the centre of its hypotheses."""
+    """Per-image errors of what Ours+ predicts."""
 
     def make() -> pd.DataFrame:
-        h_0 = sample_plus(bench, knobs, split, fit_gains(bench, g_split, knobs.steps), bench.seed)
-        errors = measure(bench, h_0.mean(dim=1), split)
+        h_0 = predict_plus(bench, knobs, split, fit_gains(bench, g_split, knobs.steps))
+        errors = measure(bench, h_0, split)
         found = {"steps": knobs.steps, "hypotheses": knobs.hypotheses}
         return rows(bench, NAME, errors, split, **found)
 

@@ -16,8 +16,9 @@ whole mesh, one point in 3V dimensions whose distances are RMS over the vertices
 edges' lengths, where |.| is that of one number (the CRPS): a pose that stretches a limb pays.
 
 The sceptic's rows have no diffusion: Baseline A and the linear lift of mean(U), one answer each,
-and the lifts of poses drawn from U, their spread fitted as that of Ours+. Lest a diffusion be
-behind for want of training, those of Table 4 are scored as well where they trained for longer.
+and the lifts of poses drawn from U, their spread fitted on validation images as that of Ours+. Lest
+a diffusion be behind for want of training, those of Table 4 are scored as well where they trained
+for longer.
 """
 
 from functools import partial
@@ -29,7 +30,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import hypotheses
-from .closed_form import NAME, POSES, WIDTH_ON, pooled, poses
+from .checkpoint import fingerprint
+from .closed_form import NAME, POSES, WIDTH_ON, Gains, poses
 from .evaluate import LIFT, METHODS, Bench, lift, remembered
 from .pose import PoseDistribution
 from .splits import Split
@@ -80,25 +82,29 @@ def score(bench: Bench, h_0: Tensor, split: Split) -> dict[str, np.ndarray]:
     return {name: np.array([errors[name] for errors in found]) for name in found[0]}
 
 
-def lifted(bench: Bench, split: Split, g_split: Split, N: int) -> Tensor:
-    """LIFTED: the linear lifts (n, N, V, 3) of N poses an image, drawn from U with its mean and so
-    much of its spread that meshes stray as far as their centre errs (RMS) on `g_split`."""
-    part = g_split.evenly(WIDTH_ON)
+def lifted(bench: Bench, split: Split, val: Split, N: int) -> Tensor:
+    """LIFTED: the linear lifts (n, N, V, 3) of N poses an image, drawn from U with so much of its
+    spread that on `val` meshes stray as far as the lift of its mean errs (RMS)."""
+    part = val.evenly(WIDTH_ON)
 
     def lifts(U: PoseDistribution, N: int, width: float) -> Tensor:
         u = poses(U, N, width, torch.Generator().manual_seed(bench.seed))
         return lift(bench, u.flatten(0, 1)).cpu().unflatten(0, (-1, N))
 
-    h_0 = lifts(pooled(bench, part), POSES, 1.0)
-    error = (h_0.mean(dim=1) - part.h_0).square().mean()
-    return lifts(split.U, N, float((error / h_0.var(dim=1).mean()).sqrt()))
+    error = (lift(bench, part.u_mean).cpu() - part.h_0).square().mean()
+    variance = lifts(part.U, POSES, 1.0).var(dim=1).mean()
+    return lifts(split.U, N, float((error / variance).sqrt()))
 
 
-def evaluate(bench: Bench, tuned: dict[str, dict], split: Split, g_split: Split) -> pd.DataFrame:
+def evaluate(
+    bench: Bench, tuned: dict[str, dict], split: Split, gains: Gains, val: Split
+) -> pd.DataFrame:
     """Scores of the sceptics, of Ours+ as tuned, and of DIFFUSIONS with each number of steps.
 
     Args:
         tuned: the tuned knobs of each method, as `evaluate.sweep` gives them.
+        gains: those of Ours+, fitted for its tuned steps.
+        val: validation images, which the spread of lifted samples is fitted on.
 
     Returns:
         a row an image, method and number of steps: image, dataset, person, method ("Image Feature,
@@ -116,15 +122,17 @@ def evaluate(bench: Bench, tuned: dict[str, dict], split: Split, g_split: Split)
     for label, name, steps, of in tqdm(runs, desc=f"{bench.subject} scores"):
         variant = VARIANTS.get(name, "image")
         key = {"scored": name, "steps": steps, "N": chosen.scored, "tuned": tuned.get(name)}
-        make = partial(evaluate_one, of, name, steps, tuned, split, g_split)
-        frame = remembered(of, key, variant, (split, g_split), make)
+        key |= {"gains": fingerprint(gains.G), "width": gains.width}
+        make = partial(evaluate_one, of, name, steps, tuned, split, gains, val)
+        frame = remembered(of, key, variant, (split, val), make)
         frames.append(frame.assign(method=label))
     return pd.concat(frames, ignore_index=True)
 
 
 def evaluate_one(
-    bench: Bench, name: str, steps: int, tuned: dict[str, dict], split: Split, g_split: Split
-) -> pd.DataFrame:
+    bench: Bench, name: str, steps: int, tuned: dict[str, dict], split: Split, gains: Gains,
+    val: Split,
+) -> pd.DataFrame:  # fmt: skip
     """The rows of one method and number of steps, see `evaluate`."""
     N = bench.params.hypotheses.scored
     if name == "Baseline A":
@@ -132,9 +140,9 @@ def evaluate_one(
     elif name == LIFT:
         h_0 = lift(bench, split.u_mean)[:, None]
     elif name == LIFTED:
-        h_0 = lifted(bench, split, g_split, N)
+        h_0 = lifted(bench, split, val, N)
     else:
         knobs = {name: tuned[name] | {"steps": steps}}
-        h_0 = hypotheses.draw(bench, name, knobs, split, g_split, N).h_0
+        h_0 = hypotheses.draw(bench, name, knobs, split, gains, N).h_0
     frame = split.index[["image", "dataset", "person"]].assign(method=name, steps=steps)
     return frame.assign(**score(bench, h_0.cpu(), split))

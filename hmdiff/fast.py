@@ -320,12 +320,11 @@ def sample_plus(
     f, n, parts = bench.mesh.f, knobs.hypotheses, []
     for images, batch_seed in batches(len(split), n, seed):
         part = split.take(images)
-        u = poses(part.U, n, gains.width, torch.Generator().manual_seed(batch_seed))
-        u = u.flatten(0, 1).to(f)
+        generator = torch.Generator().manual_seed(batch_seed)
+        u = poses(part.U, n, gains.width, generator).flatten(0, 1).to(f)
         g = bind(bench, "image", part, dtype)
         image = torch.arange(len(part), device=f.device).repeat_interleave(n)
-        noise = torch.Generator().manual_seed(batch_seed)
-        h_k = standard_noise(u.new_empty(len(u), f.shape[1], 3), noise)
+        h_k = standard_noise(u.new_empty(len(u), f.shape[1], 3), generator)
         ks = timesteps(len(g.alpha) - 1, knobs.steps)
         every = torch.arange(len(u), device=f.device)
         for G, k, k_prev in zip(gains.G, ks, [*ks[1:], 0], strict=True):

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from scipy.stats import chi, spearmanr
 
-from .closed_form import NAME, fit_gains, sample_plus
+from .closed_form import NAME, Gains, sample_plus
 from .evaluate import METHODS, Bench, Knobs, full_mesh_mm, measure, run
 from .sampler import Samples
 from .splits import Split
@@ -29,20 +29,19 @@ MEASURED = ("MPVE", "MPJPE", "PA_MPJPE")
 
 
 def draw(
-    bench: Bench, name: str, tuned: dict[str, dict], split: Split, g_split: Split, N: int
+    bench: Bench, name: str, tuned: dict[str, dict], split: Split, gains: Gains, N: int
 ) -> Samples:
     """N hypotheses of a method for each image of a split, h_0 (n, N, V_coarse, 3).
 
     Args:
         tuned: the tuned knobs of each method, as `evaluate.sweep` gives them.
-        g_split: the split that trains g, which Ours+ fits its gains on.
+        gains: those of Ours+, fitted for its tuned steps.
 
     Raises:
         ValueError: no method has that name.
     """
     if name == NAME:
         knobs = replace(Knobs(**tuned[NAME]), hypotheses=N)
-        gains = fit_gains(bench, g_split, knobs.steps)
         h_0 = sample_plus(bench, knobs, split, gains, bench.seed)
         untraced = h_0.new_empty(0)
         return Samples(h_0, untraced, untraced, torch.zeros(h_0.shape[:2], dtype=torch.bool))

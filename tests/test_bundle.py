@@ -21,8 +21,9 @@ def test_half_precision_moves_no_mesh_by_half_a_millimetre(tiny_run, weights, su
     settings, data = released.bench.params, tiny_run / "data"
     bench = evaluate.load_bench(subject, SEED, data, settings)
     phi, _ = pretrain.load_phi(data / f"phi/{subject}/phi.safetensors")
-    g_split = splits.load_split(subject, "g", data, settings.phi.cube_m[subject])
-    gains = closed_form.fit_gains(bench, g_split, STEPS)
+    cube_m = settings.phi.cube_m[subject]
+    g_split, val = (splits.load_split(subject, name, data, cube_m) for name in ("g", "val"))
+    gains = closed_form.fit(bench, g_split, val, STEPS)
     whole = replace(released, bench=bench, phi=phi, gains=gains)
     camera, box = skimage.data.camera()[..., None].repeat(3, 2), np.array([104.0, 70, 250, 420])
     meshes = []
@@ -44,13 +45,13 @@ def test_the_composed_map_is_the_chain_of_maps():
     torch.testing.assert_close(bundle.compose(chain)(h), chain(h), rtol=1e-4, atol=1e-5)
 
 
-def test_the_gains_are_those_that_the_split_of_g_gives(tiny_run, weights):
+def test_the_gains_are_those_that_g_and_validation_images_give(tiny_run, weights):
     released = bundle.load(weights, "hand")
     assert released.knobs.steps == STEPS == len(released.gains.G)
     bench = evaluate.load_bench("hand", SEED, tiny_run / "data", released.bench.params)
-    g_split = splits.load_split("hand", "g", tiny_run / "data", 0.44)
+    g_split, val = (splits.load_split("hand", s, tiny_run / "data", 0.44) for s in ("g", "val"))
     assert len(g_split) == IMAGES
-    gains = closed_form.fit_gains(bench, g_split, STEPS)
+    gains = closed_form.fit(bench, g_split, val, STEPS)
     assert released.gains.width == gains.width
     for half, whole in zip(released.gains.G, gains.G, strict=True):
         torch.testing.assert_close(half, whole, rtol=1e-3, atol=1e-4)

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from PIL import Image
 from tiny import SEED
 
-from hmdiff import body, params, stats
+from hmdiff import body, closed_form, params, stats
 from hmdiff.evaluate import load_bench
 from hmdiff.metrics import METRICS, PROTOCOLS
 from hmdiff.pose import PoseDistribution
@@ -118,7 +118,8 @@ def made(tiny_run, errors, strata, sweeps, tmp_path_factory) -> tuple[Path, dict
         part, g = split_of(subject, tiny_run, settings)
         model = body.load(tiny_run / f"data/models/{subject}.npz")
         tuned = {"Ours": TUNED, PLUS: TUNED}
-        explorer.illustrate(sets, bench, part, g, tuned, model, photo)
+        gains = closed_form.fit(bench, g, part, TUNED["steps"])
+        explorer.illustrate(sets, bench, part, gains, tuned, model, photo)
         drawn[subject] = (bench, part)
     out = tmp_path_factory.mktemp("reports") / "explorer.html"
     return explorer.write(explorer.gather(sets, settings), SHEETS, out), drawn

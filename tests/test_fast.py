@@ -152,7 +152,7 @@ def test_a_run_measures_the_same(bench, split, name, dtype):  # noqa: F811
 def test_ours_plus_is_the_same(bench, split, dtype):  # noqa: F811
     bench = trained_like(bench)
     knobs = default_knobs(bench.params)
-    gains = closed_form.fit_gains(bench, split, knobs.steps)
+    gains = closed_form.fit(bench, split, split, knobs.steps)
     wanted = closed_form.sample_plus(bench, knobs, split, gains, seed=5)
     got = fast.sample_plus(bench, knobs, split, gains, 5, dtype)
     atol = 1e-4 if dtype == torch.float32 else 0.03

@@ -145,9 +145,9 @@ def test_bins_of_the_reliability_table_are_equally_filled_and_hold_every_vertex(
 def test_hypotheses_are_drawn_with_the_tuned_knobs_but_their_own_number(bench, split, params):
     knobs = replace(evaluate.default_knobs(params), gamma=0.001, k_start=50)
     tuned = {name: vars(knobs) for name in (*evaluate.METHODS, closed_form.NAME)}
-    few = split.take(slice(0, 4))
+    few, gains = split.take(slice(0, 4)), closed_form.fit(bench, split, split, knobs.steps)
     for name in SETTINGS.hypotheses.methods:
-        samples = hypotheses.draw(bench, name, tuned, few, split, N)
+        samples = hypotheses.draw(bench, name, tuned, few, gains, N)
         assert samples.h_0.shape == (4, N, test_train.V, 3)
         assert samples.diverged.shape == (4, N)
         if name in evaluate.METHODS:
@@ -158,7 +158,7 @@ def test_hypotheses_are_drawn_with_the_tuned_knobs_but_their_own_number(bench, s
 
 def test_an_unknown_method_and_sizes_that_were_not_drawn_are_one_clear_line(bench, split):
     with pytest.raises(ValueError, match="hypotheses.methods: no method 'Hers'; known are .*Ours"):
-        hypotheses.draw(bench, "Hers", {}, split, split, N)
+        hypotheses.draw(bench, "Hers", {}, split, closed_form.Gains([], 1.0), N)
     values = hmdiff_params.read_yaml(ROOT / "params.yaml")
     wrong = hmdiff_params.overlay(values, {"hypotheses": {"sizes": [1, 26]}})
     with pytest.raises(ValueError, match="hypotheses: .*sizes up to 26 asked for, but N is 25"):

@@ -134,9 +134,9 @@ def test_grey_and_transparent_pictures_give_what_their_rgb_form_gives(system, pi
         (np.zeros((0, 5, 3), np.uint8), BOX, "empty"),
         (np.zeros((120, 100, 3), np.float32), BOX, "float32"),
         (np.zeros((120, 100, 2), np.uint8), BOX, "expected height x width"),
-        (np.zeros((120, 100, 3), np.uint8), (20, 10, 0, 90), "over one pixel"),
-        (np.zeros((120, 100, 3), np.uint8), (20, 10, float("nan"), 90), "over one pixel"),
-        (np.zeros((120, 100, 3), np.uint8), (200, 10, 60, 90), "outside the picture"),
+        (np.zeros((120, 100, 3), np.uint8), (20, 10, 0, 90), "less than 16 x 16 pixels"),
+        (np.zeros((120, 100, 3), np.uint8), (20, 10, float("nan"), 90), "four finite numbers"),
+        (np.zeros((120, 100, 3), np.uint8), (200, 10, 60, 90), "less than 16 x 16 pixels of the"),
         (np.zeros((120, 100, 3), np.uint8), (20, 10, 60), "four numbers"),
     ],
 )

@@ -5,7 +5,7 @@ import torch
 from test_train import bench, mesh, params, split  # noqa: F401  (fixtures)
 
 from hmdiff import speed
-from hmdiff.closed_form import NAME, fit_gains
+from hmdiff.closed_form import NAME, fit
 from hmdiff.evaluate import default_knobs
 
 
@@ -21,7 +21,7 @@ def result(bench, split, monkeypatch):  # noqa: F811
     monkeypatch.setattr(speed, "PAPER", {"steps": 3, "N": 4, "hypotheses": 32})
     monkeypatch.setattr(speed, "matmul_rate", lambda dtype: 1e12)
     knobs = default_knobs(bench.params)
-    gains, two = fit_gains(bench, split, knobs.steps), split.take(slice(0, 2))
+    gains, two = fit(bench, split, split, knobs.steps), split.take(slice(0, 2))
     images, both = torch.zeros(2, 3, 8, 8), {"Ours": knobs, NAME: knobs}
     phi = torch.nn.Module()
     return speed.measure_speed(bench, phi, images, two, both, gains, repeats=2)

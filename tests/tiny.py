@@ -17,7 +17,7 @@ from hmdiff.pretrain import Phi
 from hmdiff.train import VARIANTS, build
 
 ROOT = Path(__file__).parents[1]
-SEED, IMAGES, STEPS = 3, 20, 2
+SEED, IMAGES, HELD_OUT, STEPS = 3, 20, 6, 2  # images that train g, that validate it
 KNOBS = {"steps": STEPS, "gamma": 0.2, "r": 0.05, "N": 5, "hypotheses": 3, "eta": 0.0, "k_start": 0}
 
 
@@ -54,19 +54,25 @@ def add_subject(data: Path, subject: str, settings: params.Params) -> None:
     """Random meshes, features that know nothing of them, poses that do, untrained networks."""
     model = body.load(data / f"models/{subject}.npz")
     mesh = coarse.load(data / f"models/{subject}_coarse.npz")
-    vertices, joints = coarsening.random_meshes(model, IMAGES, torch.Generator().manual_seed(1))
-    h_0 = (vertices - joints[:, :1])[:, mesh.ids]
+    n, g, val = IMAGES + HELD_OUT, slice(IMAGES), slice(IMAGES, None)
+    vertices, joints = coarsening.random_meshes(model, n, torch.Generator().manual_seed(1))
+    rooted = vertices - joints[:, :1]
+    h_0 = rooted[:, mesh.ids]
     scale_m, J, V = float(h_0.std()), model.J, len(mesh.ids)
     prepared, features = data / "prepared" / subject, data / "features" / subject
     prepared.mkdir(parents=True), features.mkdir(parents=True)
-    pd.DataFrame({"split": ["g"] * IMAGES}).to_parquet(prepared / "index.parquet")
+    splits = ["g"] * IMAGES + ["val"] * HELD_OUT
+    pd.DataFrame({"split": splits}).to_parquet(prepared / "index.parquet")
     (prepared / "meta.json").write_text(json.dumps({"scale_m": scale_m}))
     np.save(prepared / "h0.npy", h_0.numpy())
-    u_mean = mesh.f @ h_0 / scale_m + 0.1 * torch.randn(IMAGES, J, 3)
-    heat = (4 * torch.randn(IMAGES, 2 * J, 196)).softmax(-1).unflatten(-1, (14, 14))
-    arrays = {"f_I": torch.randn(IMAGES, 128, 49).half(), "pooled": heat.half(), "u_mean": u_mean}
+    np.save(prepared / "mesh_val.npy", rooted[val].numpy())
+    u_mean = mesh.f @ h_0 / scale_m + 0.1 * torch.randn(n, J, 3)
+    heat = (4 * torch.randn(n, 2 * J, 196)).softmax(-1).unflatten(-1, (14, 14))
+    arrays = {"f_I": torch.randn(n, 128, 49).half(), "pooled": heat.half(), "u_mean": u_mean}
     for name, array in arrays.items():
-        np.save(features / f"g_{name}.npy", array.numpy())
+        np.save(features / f"g_{name}.npy", array[g].numpy())
+        np.save(features / f"val_{name}.npy", array[val].numpy())
+    np.save(features / "val_E.npy", heat[val].unflatten(1, (2, J)).half().numpy())
     upsampler = linear.Upsampler([V, len(mesh.mid_ids), vertices.shape[1]])
     for step, U in zip(upsampler.maps, (mesh.U2, mesh.U1), strict=True):
         step.weight.data = U.to_dense()

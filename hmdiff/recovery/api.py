@@ -5,14 +5,16 @@
     answer.found.vertices_m, answer.spread_mm, answer.joints_m
 
 The system is Ours+ (closed_form.py, by its fast path) of a released run (bundle.py): the spread of
-its hypotheses is fitted to the error of their centre. That holds for images like those that trained
+its hypotheses is fitted to the error of the mesh. That holds for images like those that trained
 it, which were rendered; on photographs both are worse than they look.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+from PIL import Image
 
 from ..body import JOINT_NAMES, BodyModel
 from ..fast import sample_plus
@@ -20,7 +22,7 @@ from ..hypotheses import spread
 from ..params import Subject
 from .bundle import RELEASED, Bundle, load
 from .photo import Recovery, as_rgb, assumed_camera, check_box, one_sample, place
-from .pictures import read
+from .pictures import as_8_bit, read
 
 MOST_SAMPLES = 1000  # hypotheses of a body take 0.2 MB each
 
@@ -66,7 +68,7 @@ class Answer:
 
 
 def recover(
-    image: str | Path | np.ndarray,
+    image: str | Path | Image.Image | np.ndarray,
     box: tuple[float, float, float, float] | None = None,
     subject: Subject = "body",
     samples: int = 25,
@@ -76,7 +78,7 @@ def recover(
     """Recover a person or a hand from a picture.
 
     Args:
-        image: a picture file, or H x W (x 1, 3 or 4), uint8.
+        image: a picture file, a picture that Pillow has opened, or H x W (x 1, 3 or 4), uint8.
         box: x, y, width, height around the whole person or right hand, pixels of the upright
             picture; None: the whole picture.
         samples: hypotheses, at least 2.
@@ -85,7 +87,12 @@ def recover(
     Raises:
         FileNotFoundError, ValueError: one line; picture, box or weights are unusable.
     """
-    picture = as_rgb(image) if isinstance(image, np.ndarray) else read(image)
+    if subject not in get_args(Subject):
+        raise ValueError(f"subject {subject!r}: give one of {', '.join(get_args(Subject))}")
+    if isinstance(image, Image.Image):
+        picture = as_8_bit(image)
+    else:
+        picture = read(image) if isinstance(image, (str, Path)) else as_rgb(np.asarray(image))
     return answer(picture, box, load(weights, subject), samples, seed)
 
 
@@ -105,7 +112,9 @@ def answer(
     scale_m = bench.params.phi.cube_m[bench.subject] / bundle.phi.cube
     one = one_sample(picture, box, bench, bundle.phi, bench.params, scale_m)
     h_0 = sample_plus(bench, knobs, one, bundle.gains, seed)[0]
-    if not h_0.isfinite().all():
+    with_mean = replace(bundle.gains, width=0.0)  # as `closed_form.predict_plus`
+    mesh = sample_plus(bench, bundle.knobs, one, with_mean, seed)[0].mean(dim=0)
+    if not (h_0.isfinite().all() and mesh.isfinite().all()):
         raise ValueError("the recovered mesh is not finite; the weights are damaged")
-    found = place(h_0, bench, scale_m, box, assumed_camera(height, width))
+    found = place(mesh, h_0, bench, scale_m, box, assumed_camera(height, width))
     return Answer(picture, found, bundle.model, seed)

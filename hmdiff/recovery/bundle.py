@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .. import body, coarse, linear, params, pretrain
 from ..checkpoint import load_weights, save_weights
-from ..closed_form import NAME, Gains, fit_gains
+from ..closed_form import NAME, Gains, fit
 from ..datasets.sample import read_json
 from ..device import best_device
 from ..evaluate import Bench, Knobs, load_bench
@@ -104,8 +104,9 @@ def gather(run: Path, values: dict, out: Path) -> None:
         for name in (f"{subject}.npz", f"{subject}_coarse.npz"):
             shutil.copyfile(data / "models" / name, out / name)
         bench = load_bench(subject, seed, data, recipe.settings())
-        g_split = load_split(subject, "g", data, recipe.phi.cube_m[subject])
-        gains = fit_gains(bench, g_split, recipe.knobs[subject][NAME].steps)
+        cube_m = recipe.phi.cube_m[subject]
+        g_split, val = (load_split(subject, split, data, cube_m) for split in ("g", "val"))
+        gains = fit(bench, g_split, val, recipe.knobs[subject][NAME].steps)
         meta = {"kind": f"gains of {NAME}", "width": gains.width}
         save_weights(out / f"{subject}-gains.safetensors", half({"G": torch.stack(gains.G)}), meta)
         maps = compose(bench.upsampler).half(), bench.lift.half()
@@ -165,3 +166,8 @@ def load(folder: str | Path, subject: params.Subject) -> Bundle:
         raise ValueError(
             f"{folder}: the files do not fit together ({reason:.100}); {REMEDY}"
         ) from None
+    except (FileNotFoundError, ValueError) as error:
+        # What mends a run's files ("run `dvc repro`") mends no release.
+        fault = str(error).removesuffix(f"; {REMEDY}").partition("; ")[0]
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"{fault}; {REMEDY}") from None

@@ -61,9 +61,11 @@ th:first-child, td:first-child { text-align: left; }
 {% if not facts.box_given %}<p><strong>Assumed box.</strong> No box was given, so the whole picture
 was taken to show one {{ facts.subject }}.</p>{% endif %}
 </div>
-<p>The mesh is the centre of {{ facts.hypotheses }} hypotheses (seed {{ facts.seed }}). Its
-uncertainty is how far they stray: {{ facts.spread_median_mm }} mm at the median vertex; the
-brightest colour stands for {{ facts.spread_brightest_mm }} mm or more, the darkest for none.</p>
+<p>The mesh follows the mean of the poses that the picture leaves open. Its uncertainty is how far
+{{ facts.hypotheses }} hypotheses (seed {{ facts.seed }}) stray that each follow one of them:
+{{ facts.spread_median_mm }} mm at the median vertex; the brightest colour stands for
+{{ facts.spread_brightest_mm }} mm or more, the darkest for none. It is measured with all of them
+moved to one root, so about the pelvis (a hand's wrist) it is small whatever the picture shows.</p>
 <div class="pair">
 <figure><img src="{{ overlay }}" alt="the mesh over the picture">
 <figcaption>Over the picture; box {{ facts.box_px | map("round", 1) | join(", ") }}

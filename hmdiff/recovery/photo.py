@@ -25,6 +25,7 @@ from ..pretrain import Phi, infer
 from ..splits import Split
 
 FOCAL_PER_SIDE = 1.2
+SMALLEST_PX = 16  # of the picture inside the box, each way; less shows nobody
 LARGEST_BOX = 50  # sides of the picture; in a larger one it would be a dot
 POOLED_SIDE = 14  # of the heatmaps that condition g, where they do
 
@@ -34,7 +35,7 @@ class Recovery:
     """What one picture gave.
 
     Attributes:
-        vertices_m: the prediction, V_full x 3, root-relative, camera axes: the hypotheses' centre.
+        vertices_m: the prediction, V_full x 3, root-relative, camera axes.
         hypotheses_m: H x V_full x 3, likewise, without those that diverged.
         spread_mm: V_full, how far one more draw would lie from their centre (hypotheses.spread).
         translation: (3,) m, where the root lies in the camera of `K`.
@@ -87,17 +88,18 @@ def check_box(box, height: int, width: int) -> np.ndarray:
         x, y, w, h = box = np.asarray(box, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"box {box!r}: must be four numbers x, y, width, height") from None
-    if not np.isfinite(box).all() or min(w, h) <= 1:
-        raise ValueError(f"box {box.tolist()}: width and height must be over one pixel")
+    if not np.isfinite(box).all():
+        raise ValueError(f"box {box.tolist()}: must be four finite numbers x, y, width, height")
     if max(w, h) > LARGEST_BOX * max(width, height):
         raise ValueError(
             f"box {box.tolist()}: over {LARGEST_BOX} times as large as the picture of {width} x "
             f"{height} pixels; give x, y, width, height in its pixels"
         )
-    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+    seen = min(x + w, width) - max(x, 0), min(y + h, height) - max(y, 0)
+    if min(seen) < SMALLEST_PX:
         raise ValueError(
-            f"box {box.tolist()}: lies outside the picture of {width} x {height} pixels; "
-            "give x, y, width, height in its pixels"
+            f"box {box.tolist()}: shows less than {SMALLEST_PX} x {SMALLEST_PX} pixels of the "
+            f"picture of {width} x {height}; give x, y, width, height in its pixels"
         )
     return box
 
@@ -105,12 +107,13 @@ def check_box(box, height: int, width: int) -> np.ndarray:
 def fit_translation(
     vertices_m: np.ndarray, box: np.ndarray, K: np.ndarray, rounds: int = 50
 ) -> np.ndarray:
-    """Where to put a root-relative mesh so that its projection fills a box.
+    """Where to put a root-relative mesh so that its projection fills a box in width or in height
+    and fits in it.
 
-    A fixed point of two corrections: the distance grows by the ratio of the projection's diagonal
-    to the box's, and the mesh shifts by what their centres differ. The box is taken to hold the
-    whole person. A truncated or half hidden one has too small a box, which puts the mesh too far
-    away, and towards the part that is seen.
+    A fixed point of two corrections: the distance grows by the ratio of the projection's size to
+    the box's, of width or height the larger, and the mesh shifts by what their centres differ. The
+    box is taken to hold the whole person. A truncated or half hidden one has too small a box, which
+    puts the mesh too far away, and towards the part that is seen.
 
     Args:
         vertices_m: V x 3, root-relative, camera axes, m.
@@ -124,12 +127,12 @@ def fit_translation(
     focal, centre = np.array([K[0, 0], K[1, 1]]), np.array([x + w / 2, y + h / 2])
     extent = np.ptp(vertices_m, axis=0)
     nearest = 0.05 - vertices_m[:, 2].min()
-    t = np.array([0.0, 0.0, focal.mean() * np.hypot(*extent[:2]) / np.hypot(w, h)])
+    t = np.array([0.0, 0.0, focal.mean() * (extent[:2] / (w, h)).max()])
     t[2] = max(t[2], nearest)
     for _ in range(rounds):
         place = project(vertices_m + t, K)
         low, high = place.min(0), place.max(0)
-        depth = max(t[2] * np.hypot(*(high - low)) / np.hypot(w, h), nearest)
+        depth = max(t[2] * ((high - low) / (w, h)).max(), nearest)
         t[:2] += (centre - (low + high) / 2) * t[2] / focal
         # The line of sight to the centre stays as the distance changes.
         t[:2] *= depth / t[2]
@@ -167,20 +170,24 @@ def recover(
         raise ValueError(
             f"all {knobs.hypotheses} hypotheses diverged at gamma = {knobs.gamma:g}; lower gamma"
         )
-    return place(h_0, bench, scale_m, box, assumed_camera(*image.shape[:2]))
+    camera = assumed_camera(*image.shape[:2])
+    return place(h_0.mean(dim=0), h_0, bench, scale_m, box, camera)
 
 
 def place(
-    h_0: torch.Tensor, bench: evaluate.Bench, scale_m: float, box: np.ndarray, K: np.ndarray
-) -> Recovery:
-    """Coarse hypotheses (H x V x 3, normalised) as full meshes that fill their box."""
-    hypotheses_m = evaluate.full_mesh_mm(bench, h_0, scale_m).double().numpy() / 1000
-    centre = hypotheses_m.mean(axis=0)
+    mesh: torch.Tensor, h_0: torch.Tensor, bench: evaluate.Bench, scale_m: float,
+    box: np.ndarray, K: np.ndarray,
+) -> Recovery:  # fmt: skip
+    """The answer (V x 3) and the hypotheses (H x V x 3), coarse and normalised, as full meshes, of
+    which the answer fills its box."""
+    coarse = torch.cat([mesh[None], h_0])
+    found_m = evaluate.full_mesh_mm(bench, coarse, scale_m).double().numpy() / 1000
+    answer, hypotheses_m = found_m[0], found_m[1:]
     return Recovery(
-        vertices_m=centre,
+        vertices_m=answer,
         hypotheses_m=hypotheses_m,
         spread_mm=1000 * spread(hypotheses_m),
-        translation=fit_translation(centre, box, K),
+        translation=fit_translation(answer, box, K),
         K=K,
         box=tuple(box.tolist()),
     )

@@ -85,7 +85,8 @@ def notes(dataset: str, rows: pd.DataFrame, params: Params) -> tuple[str, ...]:
         "resamples). The knobs are those that were tuned with the sampler's own number of "
         "hypotheses.",
         "M: the first M hypotheses of an image. Mean of M: the error of their centre, the paper's "
-        "prediction. Single: the mean error of one of them.",
+        f"prediction ({PLUS} predicts with U's mean in every chain, where its centre tends to). "
+        "Single: the mean error of one of them.",
         "Best of M (oracle): the least error among them. It falls with M for any hypotheses, even "
         "for noise, so that it says what their spread reaches and not what a system attains. The "
         "centre is none of the M and may be better.",

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from ... import stats
 from ...body import JOINT_NAMES, BodyModel
+from ...closed_form import Gains, predict_plus
 from ...crops import crop
-from ...evaluate import LIFT, Bench, full_mesh_mm, lift
+from ...evaluate import LIFT, Bench, Knobs, full_mesh_mm, lift
 from ...files import write_file
 from ...hypotheses import draw, spread
 from ...metrics import METRICS, PROTOCOLS
@@ -164,14 +165,14 @@ def shrunk(picture: np.ndarray) -> str:
 
 
 def shown(
-    bench: Bench, part: Split, g_split: Split, tuned: dict[str, dict], model: BodyModel,
+    bench: Bench, part: Split, gains: Gains, tuned: dict[str, dict], model: BodyModel,
     read_image: Callable[[str], np.ndarray],
 ) -> list[dict]:  # fmt: skip
     """Pictures, heatmaps and meshes of each image of `part`.
 
     The meshes are drawn anew, in other batches than those of the tables, so with other noise.
     """
-    centres, spread_mm = predictions(bench, part, g_split, tuned)
+    centres, spread_mm = predictions(bench, part, gains, tuned)
     root = bench.mesh.f[PROTOCOLS[bench.subject].root].cpu()
     to_mm, box_scale = 1000 * part.scale_m, bench.params.prepare.box_scale
     rooted_mm = {name: to_mm * (h - (root @ h)[:, None]).numpy() for name, h in centres.items()}
@@ -195,17 +196,18 @@ def shown(
 
 
 def predictions(
-    bench: Bench, part: Split, g_split: Split, tuned: dict[str, dict]
+    bench: Bench, part: Split, gains: Gains, tuned: dict[str, dict]
 ) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
     """By name, coarse meshes (n, V, 3), normalised, the true ones among them; and the `spread` of
     the hypotheses behind them (n x V, mm), where there are several."""
     drawn = {
-        name: draw(bench, name, tuned, part, g_split, tuned[name]["hypotheses"]).h_0
+        name: draw(bench, name, tuned, part, gains, tuned[name]["hypotheses"]).h_0
         for name in (OURS, PLUS)
     }
     centres = {
         TRUTH: part.h_0,
-        **{name: h_0.mean(dim=1) for name, h_0 in drawn.items()},
+        OURS: drawn[OURS].mean(dim=1),
+        PLUS: predict_plus(bench, Knobs(**tuned[PLUS]), part, gains.G),
         LIFT: lift(bench, part.u_mean).detach().cpu(),
     }
     spread_mm = {
@@ -249,7 +251,7 @@ def heatmap_sheet(E_xy: np.ndarray) -> str:
 
 
 def illustrate(
-    sets: dict[str, dict], bench: Bench, test: Split, g_split: Split, tuned: dict[str, dict],
+    sets: dict[str, dict], bench: Bench, test: Split, gains: Gains, tuned: dict[str, dict],
     model: BodyModel, read_image: Callable[[str], np.ndarray],
 ) -> None:  # fmt: skip
     """Add pictures and meshes to the sets of `tabulate` that are of the bench's subject."""
@@ -263,7 +265,7 @@ def illustrate(
         kept = choose(np.frombuffer(base64.b64decode(mpve), "<f4"))
         scale = bench.params.prepare.box_scale
         found["thumbs"] = thumbnails(test.index.loc[at], read_image, scale)
-        meshes = shown(bench, test.take(at[kept]), g_split, tuned, model, read_image)
+        meshes = shown(bench, test.take(at[kept]), gains, tuned, model, read_image)
         found["shown"] = dict(zip(map(str, kept), meshes, strict=True))
         found["faces"] = packed(bench.mesh.faces.cpu().numpy(), "<u2")
         found["joints"] = list(JOINT_NAMES[bench.subject][: bench.mesh.f.shape[0]])
