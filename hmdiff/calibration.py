@@ -28,7 +28,7 @@ def credible_level(U: PoseDistribution, joints: Tensor) -> Tensor:
         true = p[torch.arange(len(p)), y, x, z][:, None, None, None]
         likelier, alike = (p * (p > true)).sum((1, 2, 3)), (p * (p == true)).sum((1, 2, 3))
         levels.append(likelier + alike / 2)
-    return torch.stack(levels)
+    return torch.stack(levels).clamp(max=1)  # sums of float32 may be a little above
 
 
 def coverage(levels: Tensor, nominal: Tensor) -> Tensor:

@@ -58,13 +58,14 @@ class Resume:
 
     Args:
         path: the scratch file.
-        key: everything that the loop's result depends on; another key means another loop, and
-            its state is ignored.
+        key: everything that the loop's result depends on but this package's code; another key, or
+            other code, means another loop, and its state is ignored.
         every_s: seconds between saves.
     """
 
     def __init__(self, path: str | Path, key: dict, every_s: float = 20.0):
-        self.path, self.key, self.every_s = Path(path), json.dumps(key, sort_keys=True), every_s
+        self.path, self.every_s = Path(path), every_s
+        self.key = json.dumps(key | {"code": own_code()}, sort_keys=True)
         self.saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -109,7 +110,7 @@ class Memo:
     """
 
     def __init__(self, path: str | Path, every_s: float = 20.0):
-        self.keeper = Resume(path, {"code": own_code()}, every_s)
+        self.keeper = Resume(path, {}, every_s)
         self.tables: dict[str, Tensor] = self.keeper.load() or {}
 
     def __call__(self, key: dict, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:

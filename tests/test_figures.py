@@ -74,8 +74,8 @@ def recovery(image: np.ndarray) -> tuple[Recovery, np.ndarray]:
 
 def test_the_finding_about_steps_names_the_best_method_and_setting(sweeps, tmp_path):
     finding = figures.error_against_knob(sweeps, "steps", PARAMS, tmp_path / "steps.png")
-    assert "Ours is best at steps = 10, with 60 mm MPVE" in finding
-    assert "Image Feature with 75 mm at 20" in finding
+    assert "Ours is best at steps = 10, with 60.0 mm MPVE" in finding
+    assert "Image Feature with 75.0 mm at 20" in finding
     with Image.open(tmp_path / "steps.png") as image:
         assert image.info["Title"] == finding
         assert "Software" not in image.info
@@ -83,8 +83,8 @@ def test_the_finding_about_steps_names_the_best_method_and_setting(sweeps, tmp_p
 
 def test_a_setting_that_diverged_is_never_the_best(sweeps, tmp_path):
     finding = figures.error_against_knob(sweeps, "gamma", PARAMS, tmp_path / "gamma.png")
-    assert "best at gamma = 0.2, with 60 mm" in finding
-    assert "70 mm at 0.1" in finding
+    assert "best at gamma = 0.2, with 60.0 mm" in finding
+    assert "70.0 mm at 0.1" in finding
     assert "diverged: Ours at 5" in finding
     only = sweeps[sweeps["value"] == 5.0]
     only = only[only["knob"] == "gamma"]
@@ -97,9 +97,9 @@ def test_where_no_setting_is_worse_the_finding_says_so(sweeps, tmp_path):
     gamma = sweeps[(sweeps["knob"] == "gamma") & (sweeps["value"] == 0.2)]
     alike = pd.concat([gamma, gamma.assign(value=0.3)])
     finding = figures.error_against_knob(alike, "gamma", PARAMS, tmp_path / "alike.png")
-    assert "60 mm MPVE; no other is worse" in finding
+    assert "60.0 mm MPVE; no other is worse" in finding
     finding = figures.error_against_knob(gamma, "gamma", PARAMS, tmp_path / "one.png")
-    assert finding.endswith("60 mm MPVE")
+    assert finding.endswith("60.0 mm MPVE")
 
 
 def test_bands_of_many_settings_are_those_of_errors_within_images(sweeps):
@@ -138,11 +138,11 @@ def test_an_unknown_knob_is_one_clear_line(sweeps, tmp_path):
 def test_the_relative_gap_counts_chains_that_stay_on_and_ignores_what_is_not_measured(tmp_path):
     R = np.array([[1.0] * 4, [0.5, 0.4, 0.3, 0.01], [0.2, 0.02, 0.03, np.nan]])
     active = np.array([[1] * 4, [1, 1, 1, 0], [1, 0, 0, 0]], bool)
-    finding = figures.relative_gap(R, active, tmp_path / "gap.png", ks=[200, 100, 50])
+    finding = figures.relative_gap(R, active, "hand", tmp_path / "gap.png", ks=[200, 100, 50])
     assert "median of 0.03" in finding
     assert "half are switched off by k = 50" in finding
     assert "25% of chains are guided to the end" in finding
-    never = figures.relative_gap(R[:2], active[:2], tmp_path / "gap.png")
+    never = figures.relative_gap(R[:2], active[:2], "hand", tmp_path / "gap.png")
     assert "most stay on" in never
 
 
@@ -156,11 +156,12 @@ def history(loss: np.ndarray) -> pd.DataFrame:
 
 def test_loss_curves_tell_what_still_falls(tmp_path):
     falling, flat = history(2.0 * 0.97 ** np.arange(100)), history(np.full(100, 0.5))
-    finding = figures.loss_curves({"image": [falling, falling], "both": [flat]}, tmp_path / "l.png")
+    curves, out = {"image": [falling, falling], "both": [flat]}, tmp_path / "losses.png"
+    finding = figures.loss_curves(curves, "body", out)
     assert f"validation loss of image falls most, by {1 - 0.97**10:.1%}" in finding
     assert finding.endswith(f"kept: image {2 * 0.97**99:.3g}, both 0.5")
-    short = figures.loss_curves({"both": [flat.head(5)]}, tmp_path / "l.png")
-    assert short == "Too short for a trend; kept: both 0.5"
+    short = figures.loss_curves({"both": [flat.head(5)]}, "body", out)
+    assert short == "body: too short for a trend; kept: both 0.5"
 
 
 def test_differences_say_whom_ours_beats_and_who_beats_it(tmp_path):
@@ -174,14 +175,15 @@ def test_differences_say_whom_ours_beats_and_who_beats_it(tmp_path):
     errors = errors_frame(values, names, {}, (0, 1), 30)
     finding = figures.differences(errors[errors["subject"] == "body"], PARAMS, tmp_path / "d.png")
     assert finding == (
-        "Ours is surely better than 1 of 3 systems on every set; on some set Ours+ beats it"
+        "body: on every set Ours is better, told from zero, than 1 of 3 systems; ahead of it on at "
+        "least one: Ours+"
     )
 
 
 def test_calibration_reads_its_finding_off_the_curves(tmp_path):
     nominal = np.linspace(0, 1, 11)
     covered = pd.DataFrame({"a": nominal**2, "b": nominal**2}, index=nominal)
-    finding = figures.calibration(covered, tmp_path / "c.png")
+    finding = figures.calibration(covered, "body", tmp_path / "c.png")
     assert "50% regions hold 25%" in finding
     assert "90% regions 81%" in finding
 

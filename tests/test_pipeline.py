@@ -1,6 +1,7 @@
 """The pipeline and its profiles: what each stage says it depends on is what it uses."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -133,6 +134,13 @@ def test_reports_are_kept_in_git_and_data_in_the_cache():
                 path, flags = next(iter(out.items())) if isinstance(out, dict) else (out, {})
                 assert path.startswith("reports/") == (flags.get("cache") is False), (name, path)
                 assert not path.startswith("reports/notebooks"), "pages are reports, not results"
+
+
+def test_every_figure_in_git_is_what_a_stage_makes():
+    text = (ROOT / "dvc.yaml").read_text()
+    made = set(re.findall(r"- reports/figures/(\S+): ", text))
+    made = {name.replace("${item.subject}", s) for name in made for s in ("body", "hand")}
+    assert {path.name for path in (ROOT / "reports/figures").iterdir()} <= made
 
 
 def test_every_notebook_of_the_pipeline_has_a_stage():

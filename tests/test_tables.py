@@ -40,6 +40,7 @@ def timed(ours: float, fast: float, plus: float) -> dict:
 SPEED = {
     "body": {
         "steps": 5,
+        "steps, Ours+": 1,
         "hypotheses": 4,
         "repeats": 3,
         "warm-up": 1,
@@ -163,7 +164,7 @@ def test_notes_name_profile_images_seeds_protocol_and_synthetic() -> None:
         assert part in text
     assert "HAND21: 21 joints" in text and "reflections allowed" in text
     assert "4 hypotheses" in text and "95% interval" in text
-    assert "Standard deviation of Ours' MPJPE over seeds" in text
+    assert "Standard deviation of MPJPE over trainings, mm: FreiHAND-like Baseline A" in text
     assert "BODY14" in " ".join(built["table1"].notes)
 
 
@@ -183,6 +184,7 @@ def test_table_6_takes_speed_at_batch_1_and_at_the_largest_batch(sheets) -> None
     group = "*synthetic* Human3.6M-like"
     ours = row(sheets["table6"], "Ours")
     assert (ours[group, "FPS, one image ↑"], ours[group, "FPS, batch ↑"]) == (3.25, 7.75)
+    assert (ours[group, "steps"], ours[group, "batch"]) == (SPEED["body"]["steps"], 16)
     assert isinstance(ours[group, "MPJPE ↓"], Interval)
     hand = row(sheets["table6"], "Ours, hand (FreiHAND-like)")
     assert hand[group, "FPS, batch ↑"] is None
@@ -195,7 +197,7 @@ def test_table_6_sets_the_fast_path_beside_the_reference(sheets) -> None:
     assert row(sheet, "Ours, fast path, hand (FreiHAND-like)")[group, "FPS, batch ↑"] is None
     printed = sheet.sections[-1]
     assert "40 steps" in printed.title
-    assert dict(printed.rows)["Ours, paper's setting"][3:] == (0.25, 0.25)
+    assert dict(printed.rows)["Ours, paper's setting"][4::2] == (0.25, 0.25)
     notes = "\n".join(sheet.notes)
     assert "MPJPE +0.013 mm" in notes or "MPJPE +0.012 mm" in notes
     parts = "ms: reverse process 306.2, final MLP 1.5"
@@ -203,6 +205,19 @@ def test_table_6_sets_the_fast_path_beside_the_reference(sheets) -> None:
     assert "13.00 FPS (10.40 to 15.60, 4.0 times the reference" in notes
     share = "16% of Ours' time and 15% of its reverse process"  # 3.25 / 20.5, 47.3 / 306.2
     assert f"Ours+ 20.50 FPS (16.40 to 24.60, {share}" in notes
+
+
+def test_table_5_says_what_tuning_has_switched_off() -> None:
+    errors = errors_frame(seeds=(0, 1))
+    errors["gamma"] = np.where(errors["method"] == "Direct L2", 0.05, 5.0)
+    errors["steps"] = np.where(errors["method"] == "Ours", 5, 1)
+    (note,) = [n for n in built(errors)["table5"].notes if n.startswith("As tuned")]
+    assert "; Ours steps 5, gamma 5. " in note and "Direct L2 steps 1, gamma 0.05; " in note
+    assert "Ours w/ H_U steps 1; " in note  # which has no weight
+
+
+def built(errors: pd.DataFrame) -> dict[str, typeset.Sheet]:
+    return {s.stem: s for s in tables.build_tables(errors, SPEED, {}, SETTINGS)}
 
 
 def test_files_are_written_in_three_forms_and_the_csv_gives_the_numbers_back(tmp_path) -> None:

@@ -12,13 +12,13 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from ..convergence import METHODS
+from ..convergence import SYSTEMS
 from ..evaluate import LIFT
 from ..params import Params
 from ..stats import Interval, by_image, resample
 from ..train import fall, kept_loss
 from .breakdowns import by_length
-from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
+from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, log_scale, look, save
 from .labels import labels
 from .paper import TABLES
 from .tables import PEERS, PLUS
@@ -35,7 +35,7 @@ OTHERS = (
 )
 
 
-def loss_curves(histories: Mapping[str, Sequence[pd.DataFrame]], out: Path) -> str:
+def loss_curves(histories: Mapping[str, Sequence[pd.DataFrame]], subject: str, out: Path) -> str:
     """Losses of g and of the baselines along training, each with all of its seeds.
 
     Args:
@@ -45,24 +45,26 @@ def loss_curves(histories: Mapping[str, Sequence[pd.DataFrame]], out: Path) -> s
     with rc_context(STYLE):
         made, axes = figure(1, 1, 7, 4.2)
         for i, (label, runs) in enumerate(histories.items()):
-            look = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4]}
+            style = look(label, i)
+            pale = style | {"marker": "", "alpha": 0.25, "linewidth": 1}
             for j, history in enumerate(runs):
-                axes[0, 0].plot(history["step"], history["loss"], **look, alpha=0.25, linewidth=1)
+                axes[0, 0].plot(history["step"], history["loss"], **pale)
                 axes[0, 0].plot(
-                    "step", "val_loss", data=history.dropna(), **look, marker=MARKERS[i % 7],
+                    "step", "val_loss", data=history.dropna(), **style,
                     markersize=4, label=label if j == 0 else "_",
                 )  # fmt: skip
         axes[0, 0].set(
-            xlabel="optimiser step", yscale="log",
-            ylabel=r"$L_{total}$ (pale: training; marked: validation)",
-        )  # fmt: skip
+            xlabel="optimiser step", ylabel=r"$L_{total}$ (pale: training; marked: validation)"
+        )
+        log_scale(axes[0, 0])
         axes[0, 0].legend(title=r"baselines have no $L_{Diff}$", fontsize=9)
         falls = {n: np.mean([*map(fall, runs)]) for n, runs in histories.items()}
         name = max(falls, key=falls.get)
-        last = "Over the last fifth of training, its learning rate going to zero"
+        last = "over the last fifth of training, its learning rate going to zero"
         trend = f"{last}, the validation loss of {name} falls most, by {falls[name]:.1%}"
         told = ", ".join(f"{name} {end:.3g}" for name, end in ends.items())
-        finding = f"{'Too short for a trend' if np.isnan(falls[name]) else trend}; kept: {told}"
+        seen = "too short for a trend" if np.isnan(falls[name]) else trend
+        finding = f"{subject}: {seen}; kept: {told}"
         return save(made, finding, out)
 
 
@@ -127,7 +129,7 @@ def error_against_knob(
             crosses = [values.index(v) for v in lost[method]]
             high = [0.97 - 0.05 * i] * len(crosses)
             ax.plot(
-                crosses, high, "x", color=OKABE_ITO[i % 7], markersize=9, markeredgewidth=2,
+                crosses, high, "x", color=look(method, i)["color"], markersize=9, markeredgewidth=2,
                 transform=ax.get_xaxis_transform(), clip_on=False,
             )  # fmt: skip
         ax.set_xticks(range(len(values)), [f"{v:g}" for v in values])
@@ -138,19 +140,17 @@ def error_against_knob(
         )
         ax.legend(
             loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9, title_fontsize=9,
-            title="95% bands within images\n(each one's level removed)",
+            title="95% bands; how hard\nan image is taken out",
         )  # fmt: skip
         return save(made, knob_finding(sweeps, knob, metric, best, lost), out)
 
 
 def draw_band(ax: Axes, values: list, found: dict[float, Interval], label: str, i: int) -> None:
-    """One method's means and band, in the i-th colour, marker and line."""
-    x = [values.index(v) for v in found]
-    colour = OKABE_ITO[i % 7]
-    means = [c.mean for c in found.values()]
-    ax.plot(x, means, LINES[i % 4], marker=MARKERS[i % 7], color=colour, label=label)
+    """A curve of means with its band, in the look of that method, or else in the i-th."""
+    x, style = [values.index(v) for v in found], look(label, i)
+    ax.plot(x, [c.mean for c in found.values()], label=label, **style)
     low, high = [c.low for c in found.values()], [c.high for c in found.values()]
-    ax.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
+    ax.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
 def knob_finding(
@@ -166,15 +166,15 @@ def knob_finding(
         return f"{subject}: every {knob} tried diverged"
     name = min(best, key=best.get)
     error, value = best[name]
-    text = f"{subject}: {name} is best at {knob} = {value:g}, with {error:.0f} mm {metric}"
+    text = f"{subject}: {name} is best at {knob} = {value:g}, with {error:.1f} mm {metric}"
     others = sorted((e, n, v) for n, (e, v) in best.items() if n != name)
     if others:
-        text += f"; next is {others[0][1]} with {others[0][0]:.0f} mm at {others[0][2]:g}"
+        text += f"; next is {others[0][1]} with {others[0][0]:.1f} mm at {others[0][2]:g}"
     else:
         rows = sweeps[(sweeps["method"] == name) & (sweeps["knob"] == knob)]
         means = rows.groupby("value")[metric].mean().drop([value, *lost[name]])
         if (means > error).any():
-            text += f"; the worst of the others gives {means.max():.0f} mm at {means.idxmax():g}"
+            text += f"; the worst of the others gives {means.max():.1f} mm at {means.idxmax():g}"
         elif len(means):
             text += "; no other is worse"
     gone = [f"{n} at {', '.join(f'{v:g}' for v in vs)}" for n, vs in lost.items() if vs]
@@ -182,7 +182,8 @@ def knob_finding(
 
 
 def convergence(errors: pd.DataFrame, params: Params, out: Path, metric: str = "MPVE") -> str:
-    """Error against the length of training, a panel for each test set, with 95% bands.
+    """Error against the length of training, for each test set, and below it by how much each system
+    is behind Ours, in pairs, with 95% bands.
 
     Args:
         errors: of one subject, frames of `convergence.evaluate_length` with a column `g_steps`.
@@ -191,26 +192,41 @@ def convergence(errors: pd.DataFrame, params: Params, out: Path, metric: str = "
     sets = list(dict.fromkeys(errors["dataset"]))
     told = []
     with rc_context(STYLE):
-        made, axes = figure(len(sets), 1, max(7.0, 4.2 * len(sets)), 4.2)
-        for ax, dataset in zip(axes[0], sets, strict=True):
+        made, axes = figure(len(sets), 2, 2.6 + 4.2 * len(sets), 7.2)
+        for (above, below), dataset in zip(axes.T, sets, strict=True):
             wide = by_length(errors[errors["dataset"] == dataset], metric)
-            found = resample(wide, BOOTSTRAP, LEVEL)
-            for i, method in enumerate(METHODS):
-                draw_band(ax, steps, {n: found.interval((n, method)) for n in steps}, method, i)
-            ax.set_xticks(range(len(steps)), [f"{n:,}" for n in steps])
-            ax.set(title=words.sets[dataset], xlabel="training steps (each cycle whole)")
+            found = resample(wide, params.stats.bootstrap, params.stats.level)
+            for method in SYSTEMS:
+                means = [found.interval((n, method)).mean for n in steps]
+                above.plot(range(len(steps)), means, label=method, **look(method))
+                if method != "Ours":
+                    pairs = {n: found.difference((n, method), (n, "Ours")) for n in steps}
+                    draw_band(below, steps, pairs, method, 0)
+            lift = found.interval((steps[0], LIFT)).mean
+            above.axhline(lift, color="0.4", linestyle="--", linewidth=1.2, label=LIFT)
+            below.axhline(0, color="black", linewidth=1)
+            for ax in (above, below):
+                ax.set_xticks(range(len(steps)), [f"{n:,}" for n in steps])
+            above.set_title(words.sets[dataset])
+            below.set_xlabel("training steps, each a training of its own")
             gains = [found.difference((n, "Image Feature"), (n, "Ours")) for n in steps]
             gained = ", ".join(f"{gain.mean:.1f}" for gain in gains)
             told.append(f"{gained} mm on {words.sets[dataset]}")
         axes[0, 0].set_ylabel(f"{metric}, mm (test, {words.origin})")
-        axes[0, -1].legend(fontsize=9, title="bands: 95% over images", title_fontsize=9)
+        axes[1, 0].set_ylabel(f"{metric} minus that of Ours, mm; band: 95%")
+        axes[0, -1].legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.01, 1))
         subject, trained = errors["subject"].iloc[0], ", ".join(f"{n:,}" for n in steps)
         finding = f"{subject}: with g trained for {trained} steps DAT gains {' and '.join(told)}"
         return save(made, finding, out)
 
 
 def relative_gap(
-    R: np.ndarray, active: np.ndarray, out: Path, ks: Sequence[int] | None = None, r: float = 0.05
+    R: np.ndarray,
+    active: np.ndarray,
+    subject: str,
+    out: Path,
+    ks: Sequence[int] | None = None,
+    r: float = 0.05,
 ) -> str:
     """R_k over the reverse process, and the share of chains whose guidance is on.
 
@@ -235,7 +251,8 @@ def relative_gap(
             label="10th to 90th percentile",
         )  # fmt: skip
         top.axhline(r, color=OKABE_ITO[1], linestyle="--", label=f"threshold r = {r:g}")
-        top.set(yscale="log", ylabel=r"$R_k = D_k / D_K$")
+        top.set(ylabel=r"$R_k = D_k / D_K$")
+        log_scale(top)
         top.legend(fontsize=9)
         share = 100 * active.mean(axis=1)
         bottom.bar(x, share, color=OKABE_ITO[5], width=0.8)
@@ -249,12 +266,12 @@ def relative_gap(
         end = f"{when}, and {share[-1]:.0f}% of chains are guided to the end"
         if share.min() == 100:
             end = "every chain is guided to the end"
-        fall = f"The relative gap falls to a median of {middle[-1, 1]:.2g}"
-        finding = f"{fall if len(R) > 1 else 'One step, at which R_K is 1'}; {end}"
+        fall = f"the relative gap falls to a median of {middle[-1, 1]:.2g}"
+        finding = f"{subject}: {fall if len(R) > 1 else 'one step, at which R_K is 1'}; {end}"
         return save(made, finding, out)
 
 
-def calibration(covered: pd.DataFrame, out: Path) -> str:
+def calibration(covered: pd.DataFrame, subject: str, out: Path) -> str:
     """Is U calibrated? The share of joints in their region of each nominal probability.
 
     Args:
@@ -274,8 +291,8 @@ def calibration(covered: pd.DataFrame, out: Path) -> str:
         mean = covered.mean(axis=1)
         half, most = (np.interp(p, mean.index, mean) for p in (0.5, 0.9))
         finding = (
-            f"U's 50% regions hold {half:.0%} of the true joints, its 90% regions {most:.0%} "
-            "(test images, which neither phi nor g has seen)"
+            f"{subject}: U's 50% regions hold {half:.0%} of the true joints, its 90% regions "
+            f"{most:.0%} (test images, which neither phi nor g has seen)"
         )
         return save(made, finding, out)
 
@@ -294,7 +311,7 @@ def differences(
         others: the systems to compare with, where they were evaluated.
     """
     found = {
-        dataset: resample(by_image(rows, metric), BOOTSTRAP, LEVEL)
+        dataset: resample(by_image(rows, metric), params.stats.bootstrap, params.stats.level)
         for dataset, rows in errors.groupby("dataset", sort=False)
     }
     some, words = next(iter(found.values())).wide, labels(params)
@@ -318,6 +335,7 @@ def differences(
         ax.legend(fontsize=9)
         better = [n for n in names if all(row[n].low > 0 for row in cells.values())]
         worse = [n for n in names if any(row[n].high < 0 for row in cells.values())]
-        finding = f"Ours is surely better than {len(better)} of {len(names)} systems on every set"
-        finding += f"; on some set {', '.join(worse)} beats it" if worse else ""
+        finding = f"{errors['subject'].iloc[0]}: on every set Ours is better, told from zero, than "
+        finding += f"{len(better)} of {len(names)} systems"
+        finding += f"; ahead of it on at least one: {', '.join(worse)}" if worse else ""
         return save(made, finding, out)

@@ -62,7 +62,9 @@ meshes to turn.</p>
 </nav>
 {% for section in sections %}
 <h2 id="{{ section.name }}">{{ section.title }}</h2>
-{% if section.text %}{{ section.text }}{% endif %}
+{% if section.contents %}<nav>
+{%- for link in section.contents %}<a href="{{ link.file }}">{{ link.name }}</a>{% endfor -%}
+</nav>{% endif %}
 {% for sheet in section.sheets %}
 <section id="{{ sheet.stem }}">
 {{ sheet.body }}
@@ -93,14 +95,14 @@ TEMPLATE = jinja2.Environment(
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; `text` and the sheets' `body` are HTML made from our own Markdown."""
+    """A part of the page; the sheets' `body` is HTML made from our own Markdown."""
 
     name: str
     title: str
-    text: Markup | None = None
     sheets: tuple[dict, ...] = ()
     figures: tuple[dict, ...] = ()
     links: tuple[dict, ...] = ()
+    contents: tuple[dict, ...] = ()  # links to the sheets, above them
 
 
 def write_index(reports: Path) -> Path:
@@ -159,9 +161,10 @@ def tables(reports: Path) -> Section | None:
             "body": html(path.read_text(encoding="utf-8")),
             "files": siblings(path, reports),
         }
-        for path in sorted((reports / "tables").glob("*.md"), key=in_order)
+        for path in sorted((reports / "tables").glob("*.md"), key=as_in_the_paper)
     )
-    return Section("tables", "Tables", sheets=sheets) if sheets else None
+    shown = tuple({"file": f"#{sheet['stem']}", "name": sheet["stem"]} for sheet in sheets)
+    return Section("tables", "Tables", sheets=sheets, contents=shown) if sheets else None
 
 
 def figures(reports: Path) -> Section | None:
@@ -194,6 +197,11 @@ def _links(name: str, title: str, paths, reports: Path) -> Section | None:
         for path in sorted(paths, key=in_order)
     )
     return Section(name, title, links=links) if links else None
+
+
+def as_in_the_paper(path: Path) -> tuple:
+    """Sort key: the paper's Tables 1 to 6, then these on other sets, then what is beyond them."""
+    return not path.stem.startswith("table"), "_" in path.stem, in_order(path)
 
 
 def in_order(path: Path) -> list:

@@ -108,7 +108,12 @@ def photo_figure(
                 side_view(found.vertices_m, faces, 320, colour),
                 fit_view(found.vertices_m, 320).draw(found.vertices_m, faces, spread),
             ),
-            ("image and box", "overlay", "from the side", "spread of hypotheses"),
+            (
+                "image and box",
+                "overlay",
+                "from the side",
+                "spread (to its 99th percentile)",
+            ),
             strict=True,
         ):
             show(ax, picture)
@@ -119,7 +124,7 @@ def photo_figure(
         values = ScalarMappable(Normalize(0.0, high), "viridis")
         made.colorbar(values, ax=axes[0, 3], shrink=0.7, label="spread, mm")
         finding = (
-            f"{labels(params).photograph}: {len(found.hypotheses_m)} hypotheses "
+            f"{labels(params).photograph}: {len(found.hypotheses_m)} hypotheses of Ours "
             f"spread by {np.median(found.spread_mm):.0f} mm in the median vertex, "
             f"up to {found.spread_mm.max():.0f} mm"
         )

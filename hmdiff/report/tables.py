@@ -30,6 +30,8 @@ IF_PRESENT = ("Mean of U", "Lift + Baseline A", "Ours (gamma as printed)", ORACL
 FAST, PRINTED = ", fast path", "the paper's setting"  # speed.py
 PEERS = tuple(peers.PEERS.values())
 ABLATION = ("MPVE", "MPJPE", "PA_MPJPE")
+# One of each kind of training (Direct L2, w/ H_U, u_c and AS use the g of Ours).
+TRAINED = ("Baseline A", "Baseline B", "Image Feature", "Pose Feature", "Both Features", "Ours")
 SCEPTICS_NOTE = (
     "Sceptic's rows: what a diffusion model has to beat. Detected pose u_c and Mean of U are poses "
     "without a mesh. Ours (gamma as printed) takes the paper's gamma instead of the tuned one. "
@@ -190,6 +192,7 @@ def accuracy_table(
             *([PLUS_NOTE] if plus else []),
             *divergence_note(tuple(columns), data),
             *steps_note(number, data.params),
+            *tuned_note(number, tuple(columns), data),
         ),
         facts=facts(tuple(columns), data),
     )
@@ -225,12 +228,12 @@ def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
     sets, hand = words.sets, f"hand ({words.sets['freihand']})"
 
     def cells(dataset: str, method: str = "Ours") -> tuple[Cell, ...]:
-        fps = frames_per_second(speed.get(SUBJECTS[dataset], {}), method)
-        return data.get(dataset, method, "MPJPE"), *fps
+        timed = frames_per_second(speed.get(SUBJECTS[dataset], {}), method)
+        return data.get(dataset, method, "MPJPE"), *timed
 
     peer, ours = table.rows
     rows = (
-        (peer.label, (*peer.values, None, None, None)),
+        (peer.label, (*peer.values, *(None,) * 5)),
         (ours.label, (*ours.values, *cells("human36m"))),
         (f"Ours, {hand}", (None, None, *cells("freihand"))),
     )
@@ -252,14 +255,14 @@ def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
         for name in ("Ours", f"Ours{FAST}")
         for comma, values in (("", at_body), (f", {hand}", at_hand))
     ]
-    names = ("MPJPE ↓", "FPS, one image ↑", "FPS, batch ↑")
+    names = ("MPJPE ↓", "steps", "FPS, one image ↑", "batch", "FPS, batch ↑")
     datasets = ("human36m", "freihand")
     return Sheet(
         stem="table6",
         title=f"Table 6. {table.title} (measured: {sets['human36m']}, *{words.origin}*)",
         groups=(
             *published_groups(table),
-            Group(f"*{words.origin}* {sets['human36m']}", names, (1, 1, 1)),
+            Group(f"*{words.origin}* {sets['human36m']}", names, (1, 0, 2, 0, 2)),
         ),
         sections=(
             Section(rows),
@@ -272,16 +275,23 @@ def speed_table(speed: dict[str, dict], data: Measured) -> Sheet:
     )
 
 
-def frames_per_second(values: dict, method: str) -> tuple[float | None, float | None]:
-    """FPS at batch 1 and at the largest batch timed; None where a subject was not timed."""
+def frames_per_second(values: dict, method: str) -> tuple[Cell, Cell, Cell, Cell]:
+    """The steps that were timed, FPS at batch 1, the largest batch and FPS there; None where a
+    subject was not timed."""
     batches = {int(k.split()[1]): v["fps"] for k, v in values.items() if k.startswith("batch ")}
     fps = {batch: value[method] for batch, value in batches.items() if method in value}
-    return fps.get(1), fps[max(fps)] if fps else None
+    if not fps:
+        return None, None, None, None
+    steps = values[f"steps, {PLUS}" if method.startswith(PLUS) else "steps"]
+    return steps, fps.get(1), max(fps), fps[max(fps)]
 
 
 def speed_notes(speed: dict[str, dict]) -> list[str]:
     """Where the frames per second come from, and how time and operations divide."""
-    found = ["The paper's FPS are of one GeForce RTX 3090; ours are end to end on this machine."]
+    found = [
+        "The paper's FPS are of one GeForce RTX 3090; ours are end to end on this machine, with "
+        "the steps that the first seed was tuned to; errors are the mean of all seeds."
+    ]
     for subject, values in speed.items():
         on = values["hardware"]
         gflops = values["flops per image"]
@@ -373,16 +383,17 @@ def notes(datasets: tuple[str, ...], data: Measured) -> list[str]:
 
 
 def seed_note(datasets: tuple[str, ...], data: Measured) -> str:
-    """How far Ours moves from training to training, or that one seed cannot say."""
+    """How far each trained system moves from training to training, or that one seed cannot say."""
     moved = []
     for dataset in datasets:
         rows = data.errors[data.errors["dataset"] == dataset]
-        deviation = stats.spread_over_seeds(rows, "Ours", "MPJPE")
-        if not math.isnan(deviation):
-            moved.append(f"{labels(data.params).sets[dataset]} {deviation:.1f} mm")
+        found = {name: stats.spread_over_seeds(rows, name, "MPJPE") for name in TRAINED}
+        told = [f"{name} {value:.1f}" for name, value in found.items() if not math.isnan(value)]
+        if told:
+            moved.append(f"{labels(data.params).sets[dataset]} {', '.join(told)}")
     if not moved:
         return "One seed: the spread between trainings is not covered."
-    return f"Standard deviation of Ours' MPJPE over seeds: {', '.join(moved)}."
+    return f"Standard deviation of MPJPE over trainings, mm: {'; '.join(moved)}."
 
 
 def divergence_note(datasets: tuple[str, ...], data: Measured) -> list[str]:
@@ -403,6 +414,21 @@ def steps_note(number: int, params: Params) -> list[str]:
         f"{params.tune.slack:.1%} of the best, for each method and seed."
     )
     return [note] if number == 4 else []
+
+
+def tuned_note(number: int, datasets: tuple[str, ...], data: Measured) -> list[str]:
+    """What tuning has made of Table 5's rows, which may be to switch one off."""
+    if number != 5 or "gamma" not in data.errors:
+        return []
+    told, of_sets = [], data.errors[data.errors["dataset"].isin(datasets)]
+    for method in (row.method for row in paper.table(5).rows):
+        by_seed = of_sets[of_sets["method"] == method].groupby("seed")[["steps", "gamma"]].first()
+        steps, gammas = (", ".join(f"{v:g}" for v in by_seed[name].unique()) for name in by_seed)
+        if steps:
+            told.append(f"{method} steps {steps}")
+        if steps and method != "Ours w/ H_U":  # which has no weight
+            told[-1] += f", gamma {gammas}"
+    return [f"As tuned: {'; '.join(told)}. One step from noise is Image Feature."] if told else []
 
 
 def build_tables(

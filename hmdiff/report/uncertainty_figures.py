@@ -13,8 +13,8 @@ from ..closed_form import NAME as PLUS
 from ..distribution import DIFFUSIONS, LIFTED, SCEPTICS, SCORES
 from ..params import Params
 from ..stats import Bootstrap, resample
-from .canvas import LINES, MARKERS, OKABE_ITO, STYLE, figure, save
-from .figures import BOOTSTRAP, LEVEL, draw_band
+from .canvas import STYLE, figure, look, save
+from .figures import draw_band
 from .hypotheses_table import KINDS, columns_of
 from .labels import labels
 
@@ -28,7 +28,7 @@ def error_by_number(
         errors: frames of `hypotheses.by_number` with a column `method`.
     """
     methods, sizes = list(dict.fromkeys(errors["method"])), sorted(errors["M"].unique())
-    found = resample(columns_of(errors, metric), BOOTSTRAP, LEVEL)
+    found = resample(columns_of(errors, metric), params.stats.bootstrap, params.stats.level)
     with rc_context(STYLE):
         made, axes = figure(len(methods), 1, max(5.0, 3.2 * len(methods)), 4.2)
         for ax, method in zip(axes[0], methods, strict=True):
@@ -95,16 +95,17 @@ def uncertainty(
             ax.axline((0, 0), slope=1, linestyle="--", color="0.6", linewidth=1.2, zorder=1)
         right.text(0.86, 0.84, "honest", color="0.4", rotation=45, ha="right", va="bottom")
         left.legend(fontsize=9)
-        return save(made, spread_finding(covered, summary, subject), out)
+        return save(made, spread_finding(covered, summary, subject, params), out)
 
 
-def curve(ax: Axes, x, y, label: str, i: int) -> None:
-    """A line in the i-th colour, style and marker."""
-    style = {"color": OKABE_ITO[i % 7], "linestyle": LINES[i % 4], "marker": MARKERS[i % 7]}
-    ax.plot(x, y, label=label, **style)
+def curve(ax: Axes, x, y, label: str, i: int = 0) -> None:
+    """A line in the look of that system, or else in the i-th."""
+    ax.plot(x, y, label=label, **look(label, i))
 
 
-def spread_finding(covered: pd.DataFrame, summary: pd.DataFrame, subject: str) -> str:
+def spread_finding(
+    covered: pd.DataFrame, summary: pd.DataFrame, subject: str, params: Params
+) -> str:
     """What the 50% balls hold, the factor that mends them, and how spread and error rank."""
     held = ", ".join(f"{covered.loc[0.5, name]:.0%} for {name}" for name in summary.index)
     times = ", ".join(f"{value:.1f}" for value in summary["factor"])
@@ -112,7 +113,8 @@ def spread_finding(covered: pd.DataFrame, summary: pd.DataFrame, subject: str) -
     return (
         f"{subject}: the share of vertices in their 50% balls is {held}; for it to be "
         f"half, the spread would have to be {times} times as large; it ranks vertices as their "
-        f"error does with correlation {ranks}"
+        f"error does with correlation {ranks} ({params.hypotheses.images} test images at most, "
+        f"{params.hypotheses.N} hypotheses)"
     )
 
 
@@ -132,7 +134,7 @@ def scores(frame: pd.DataFrame, subject: str, params: Params, out: Path) -> str:
         made, axes = figure(len(panels), 1, 13.0, 4.6)
         axes[0, 1].sharey(axes[0, 0])
         for ax, (measure, title) in zip(axes[0], panels.items(), strict=True):
-            found = resample(columns_of(frame, measure), BOOTSTRAP, LEVEL)
+            found = resample(columns_of(frame, measure), params.stats.bootstrap, params.stats.level)
             for i, method in enumerate(DIFFUSIONS):
                 draw_band(ax, steps, {k: found.interval((method, k)) for k in steps}, method, i)
             for run, line in zip(levels, ("-", "--", ":", "-."), strict=True):
@@ -143,10 +145,10 @@ def scores(frame: pd.DataFrame, subject: str, params: Params, out: Path) -> str:
             ax.set_ylim(bottom=0)
         axes[0, 0].set_ylabel(f"mm (test, {labels(params).origin})")
         axes[0, 0].legend(fontsize=8, loc="lower left", ncols=2)
-        return save(made, scores_finding(frame, subject, steps), out)
+        return save(made, scores_finding(frame, subject, steps, params), out)
 
 
-def scores_finding(frame: pd.DataFrame, subject: str, steps: list[int]) -> str:
+def scores_finding(frame: pd.DataFrame, subject: str, steps: list[int], params: Params) -> str:
     """What steps do to error and score without DAT, and who scores best with and without g."""
     means = frame.groupby(["method", "steps"])[["centre", "score"]].mean()
     first, last = (means.loc[("Image Feature", k)] for k in (steps[0], steps[-1]))
@@ -156,5 +158,6 @@ def scores_finding(frame: pd.DataFrame, subject: str, steps: list[int]) -> str:
         f"{subject}: from {steps[0]} to {steps[-1]} steps the centre of Image Feature errs by "
         f"{first['centre']:.0f} and {last['centre']:.0f} mm, its score is {first['score']:.0f} and "
         f"{last['score']:.0f}; lifted samples of U score {means.loc[(LIFTED, 0), 'score']:.0f}, "
-        f"the best diffusion is {best} (steps: {taken}) with {diffusions.min():.0f}"
+        f"the best diffusion is {best} (steps: {taken}) with {diffusions.min():.0f} "
+        f"({len(columns_of(frame, 'score'))} test images, {params.hypotheses.scored} hypotheses)"
     )
