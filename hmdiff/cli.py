@@ -6,6 +6,8 @@ command needs them, so that help is there at once.
 """
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +20,13 @@ RECOVER = """\
 examples:
   hmdiff recover photo.jpg --box 20,0,400,512
   hmdiff recover photo.jpg --box 20,0,200,400 --box 300,10,180,390 -o people/
+  hmdiff recover cut_off_at_the_left.jpg --box -50,0,400,512
   hmdiff recover hands/ --subject hand --samples 50
 
 Boxes are x,y,width,height in pixels of the upright picture, around the whole person, hidden parts
 included; every box is taken in every picture. Each picture and box gets a folder with index.html,
-overlay.png, side.png, top.png, mesh.glb, mesh.obj, mesh.ply, hypotheses.npz and joints.json.
+overlay.png, side.png, top.png, mesh.glb, mesh.obj, mesh.ply, hypotheses.npz and joints.json; where
+one of another picture, box or subject has its name already, it is refused.
 The released networks saw rendered images only: a real photograph is out of their domain.
 """
 RENDER = """\
@@ -62,6 +66,13 @@ def box(text: str) -> tuple[float, ...]:
     return x, y, w, h
 
 
+def place(text: str) -> Path:
+    """A path; an empty one, as of an unset variable, would be the working folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return Path(text)
+
+
 def whole(low: int, high: int) -> Callable[[str], int]:
     """A reader of whole numbers from `low` to `high`."""
 
@@ -88,25 +99,29 @@ def parser() -> Parser:
         return one
 
     one = command("recover", recover, "recover people or hands from pictures", RECOVER)
-    one.add_argument("pictures", nargs="+", type=Path, help="picture files, or folders of them")
+    one.add_argument("pictures", nargs="+", type=place, help="picture files, or folders of them")
     one.add_argument("--box", action="append", type=box, metavar="X,Y,W,H", help="may be repeated")
     one.add_argument(
         "--subject", choices=("body", "hand"), default="body", help="hand: a right one"
     )
     one.add_argument("--samples", type=whole(2, 1000), default=25, help="hypotheses (25)")
     one.add_argument("--seed", type=whole(0, 10**9), default=0, help="of the hypotheses (0)")
-    one.add_argument("--weights", type=Path, help="a folder of released weights")
-    one.add_argument("-o", "--out", type=Path, default=Path("out"), help="output folder (out)")
+    one.add_argument("--weights", type=place, help="a folder of released weights")
+    one.add_argument("-o", "--out", type=place, default=Path("out"), help="output folder (out)")
 
     one = command("render", render, "draw a mesh file as a picture", RENDER)
-    one.add_argument("mesh", type=Path, help="GLB, OBJ, PLY, STL, OFF in metres, or hypotheses.npz")
-    one.add_argument("-o", "--out", type=Path, help="a PNG file (beside the mesh)")
+    one.add_argument(
+        "mesh", type=place, help="GLB, OBJ, PLY, STL, OFF in metres, or hypotheses.npz"
+    )
+    one.add_argument("-o", "--out", type=place, help="a PNG file (a new one beside the mesh)")
     one.add_argument("--size", type=whole(16, 4096), default=800, help="pixels a side (800)")
-    one.add_argument("--turn", type=whole(0, 360), default=0, help="degrees; 90 is from the left")
+    one.add_argument("--turn", type=whole(0, 360), default=0, help="degrees; 90: from the right")
 
     one = command("export", export, "write a recovered mesh in another format or unit", EXPORT)
-    one.add_argument("mesh", type=Path, help="hypotheses.npz, or GLB, OBJ, PLY, STL, OFF in metres")
-    one.add_argument("out", type=Path, help="the new file; its ending is its format")
+    one.add_argument(
+        "mesh", type=place, help="hypotheses.npz, or GLB, OBJ, PLY, STL, OFF in metres"
+    )
+    one.add_argument("out", type=place, help="the new file; its ending is its format")
     one.add_argument("--unit", choices=("m", "cm", "mm", "in"), default="m", help="of the new file")
 
     one = command("doctor", doctor, "tell what a profile lacks, and rehearse it", DOCTOR)
@@ -130,6 +145,8 @@ def recover(given: argparse.Namespace) -> int:
     for path in given.pictures:
         try:
             paths += pictures.find(path)
+            if rest := pictures.left_out(path):
+                say(rest)
         except (OSError, ValueError) as error:
             failed += tell(path, error)
     with tqdm(total=len(paths) * len(boxes), unit="mesh", disable=None) as bar:
@@ -145,11 +162,11 @@ def recover(given: argparse.Namespace) -> int:
                 try:
                     answer = api.answer(picture, asked, system, given.samples, given.seed)
                     delivery.deliver(answer, shown(path.name), asked is not None, out)
-                    say(
-                        f"{shown(path)}: {'' if asked else assumed(answer)}see {out / 'index.html'}"
-                    )
                 except (OSError, ValueError) as error:
                     failed += tell(path, error)
+                else:
+                    page = out / "index.html"
+                    say(f"{shown(path)}: {'' if asked else assumed(answer)}see {page}")
                 bar.update()
     return 1 if failed else 0
 
@@ -162,9 +179,12 @@ def render(given: argparse.Namespace) -> int:
 
     surface, out = surfaces.read(given.mesh), given.out or given.mesh.with_suffix(".png")
     surfaces.checked(out, (".png",))
+    if given.out is None and out.exists():
+        raise ValueError(f"{out}: there already; name the picture with -o")
     colour = viewer.CLAY if surface.colour is None else surface.colour
     view = viewer.fit_view(surface.vertices_m, given.size, given.turn)
     write_file(out, delivery.png(view.draw(surface.vertices_m, surface.faces, colour)))
+    say(f"see {out}")
     return 0
 
 
@@ -173,6 +193,7 @@ def export(given: argparse.Namespace) -> int:
     from .recovery import surfaces
 
     surfaces.write(given.out, surfaces.read(given.mesh), given.unit)
+    say(f"see {given.out}")
     return 0
 
 
@@ -211,25 +232,50 @@ def say(line: str) -> None:
     """Print a line above the progress bar."""
     from tqdm import tqdm
 
-    tqdm.write(" ".join(line.split()))
+    tqdm.write(" ".join(shown(line).splitlines()))
+
+
+def line_of(error: Exception) -> str:
+    """What went wrong as one line; the system's own errors name a file and no remedy."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{shown(error.filename)}: {error.strerror}; choose another place with -o"
+    return " ".join(shown(error).split())
 
 
 def tell(path: Path, error: Exception) -> int:
     """Print, in one line that names the file, why it failed; 1."""
     from tqdm import tqdm
 
-    line = str(error) if str(path) in str(error) else f"{path}: {error}"
-    tqdm.write(" ".join(shown(line).split()), file=sys.stderr)
+    line = line_of(error)
+    line = line if shown(path) in line else f"{shown(path)}: {line}"
+    tqdm.write(" ".join(line.splitlines()), file=sys.stderr)
     return 1
+
+
+def joined(arguments: list[str]) -> list[str]:
+    """The arguments with `--box -50,0,400,512` as one: a leading minus would be an option's."""
+    found: list[str] = []
+    for text in arguments:
+        if found[-1:] == ["--box"] and text.startswith("-"):
+            text = f"{found.pop()}={text}"
+        found.append(text)
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    given = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show is no failure
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clears up as after Ctrl-C
+    given = parser().parse_args(joined(sys.argv[1:] if arguments is None else arguments))
     try:
         return given.run(given)
+    except BrokenPipeError:  # whoever read the lines has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (OSError, ValueError) as error:
-        print(" ".join(shown(error).split()), file=sys.stderr)
+        print(line_of(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

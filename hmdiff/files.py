@@ -1,4 +1,8 @@
-"""Results that are never met half-written: made under a temporary name, then moved into place."""
+"""Results that are never met half-written: made under a temporary name, then moved into place.
+
+Temporary names begin with a dot, so that they are nobody's; what a killed writer has left under one
+is written over.
+"""
 
 import os
 import shutil
@@ -7,12 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def temporary(path: Path, ending: str = "part") -> Path:
+    """The name beside `path` that its successor, or its predecessor, has for a moment."""
+    return path.with_name(f".{path.name}.{ending}")
+
+
 @contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
     """The path to write to; what is there at the end becomes `path`, after an error it goes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = temporary(path)
     try:
         yield part
         os.replace(part, path)
@@ -33,7 +42,7 @@ def write_file(path: str | Path, content: bytes | str) -> None:
 def replace_folder(part: Path, out: Path) -> None:
     """Give a finished folder its name; an earlier one goes only once the new one is whole."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    old = out.with_name(out.name + ".old")
+    old = temporary(out, "old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         os.replace(out, old)

@@ -41,7 +41,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from .datasets import DATASETS, FILTERS, Sample, read
-from .files import replace_folder
+from .files import replace_folder, temporary
 from .params import subject_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def prepare(
     missing = [name for name, *_ in sets_of(subject, params) if name not in roots]
     if missing:
         raise ValueError(f"{subject}: no folder given for {', '.join(missing)}; add it to `roots`")
-    part = out.with_name(out.name + ".part")
+    part = temporary(out)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .files import new_file, replace_folder
+from .files import new_file, replace_folder, temporary
 
 FREIHAND = 3960  # evaluation images
 APART_MM = 20.0  # joints may lie that far from those regressed from their meshes
@@ -98,7 +98,7 @@ def write_threedpw(out: Path, joints_m: Mapping[tuple[str, str], np.ndarray]) ->
             found = " x ".join(map(str, np.shape(joints)))
             raise ValueError(f"{out}: {name} are {found}, not P x F x 24 x 3; give SMPL's 24")
         _check(out, name, joints.reshape(-1, 24, 3)[np.any(joints, axis=(2, 3)).ravel()], BODY_M)
-    part = out.with_name(out.name + ".part")
+    part = temporary(out)
     for (split, sequence), joints in joints_m.items():
         path = part / split / f"{sequence}.pkl"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -134,7 +134,7 @@ class View:
     Attributes:
         extent: half the side of the square that the picture shows, in the mesh's unit.
         px: side of the picture.
-        turn_deg: 0 sees what the camera sees, 90 sees the same from its left (z goes right).
+        turn_deg: 0 sees what the camera sees, 90 sees it from the picture's right (z goes right).
         centre: the point in the middle of the picture, and the pivot of the turn.
     """
 

@@ -1,6 +1,7 @@
 """The command line as a user meets it: files appear, failures are one line, exit codes tell."""
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -53,7 +54,7 @@ def test_a_folder_of_pictures_gives_a_folder_each(desk, hand, capsys):
 
 
 def test_every_box_gives_a_folder(desk, hand, capsys):
-    assert hand("photos/camera.png", "--box", "10,20,300,300", "--box=-5,0.5,200,200") == 0
+    assert hand("photos/camera.png", "--box", "10,20,300,300", "--box", "-5,0.5,200,200") == 0
     assert "no --box" not in capsys.readouterr().out
     for name, box in (("camera-box1", [10, 20, 300, 300]), ("camera-box2", [-5, 0.5, 200, 200])):
         facts = json.loads((desk / "out" / name / "joints.json").read_text())
@@ -73,7 +74,7 @@ def test_one_bad_picture_is_told_in_one_line_and_the_others_go_on(desk, hand, ca
 def test_a_box_beside_the_picture_is_told_with_the_pictures_name(desk, hand, capsys):
     assert hand("photos/camera.png", "--box", "900,0,10,10", "--box", "0,0,400,400") == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("photos/camera.png: box [900.0") and "outside the picture" in line
+    assert line.startswith("photos/camera.png: box [900.0") and "less than 16 x 16 pixels" in line
     assert [path.name for path in (desk / "out").iterdir()] == ["camera-box2"]
 
 
@@ -119,6 +120,8 @@ def test_folder_names_are_single_names_and_differ(wanted):
         (["recovr"], "invalid choice"),
         (["recover"], "required"),
         (["recover", "a.jpg", "--box", "1,2,3"], "'1,2,3' is not x,y,width,height"),
+        (["recover", "a.jpg", "--box", "-1,2,3"], "'-1,2,3' is not x,y,width,height"),
+        (["recover", ""], "the name is empty"),
         (["recover", "a.jpg", "--samples", "1"], "whole number 2 to 1000"),
         (["recover", "a.jpg", "--seed", "one"], "whole number"),
         (["recover", "a.jpg", "--subject", "cat"], "invalid choice"),
@@ -136,6 +139,49 @@ def test_what_a_user_gets_wrong_is_one_line_and_exit_code_1(desk, capsys, argume
     error = capsys.readouterr().err
     assert code == 1
     assert fault in error and error.count("\n") == 1
+
+
+def test_a_folder_tells_what_it_leaves_out(desk, hand, capsys):
+    for name in ("IMG_1.HEIC", "notes.txt", "more/a.jpg", ".hidden"):
+        (desk / "photos" / name).parent.mkdir(exist_ok=True)
+        (desk / "photos" / name).write_bytes(b"x")
+    (desk / "photos/camera.png").rename(desk / "photos/camera.JFIF")
+    assert hand("photos") == 0
+    first, *pictures = capsys.readouterr().out.splitlines()
+    assert first == "photos: left out what is no picture (1 .heic, 1 folder or link, 1 .txt)"
+    assert len(pictures) == 2
+
+
+def test_a_picture_is_not_drawn_over_a_photograph(desk, hand, capsys):
+    assert hand("photos/camera.png") == 0
+    (desk / "me.png").write_bytes(b"a photograph")
+    assert cli.main(["export", "out/camera/hypotheses.npz", "me.stl"]) == 0
+    assert cli.main(["render", "me.stl"]) == 1
+    assert capsys.readouterr().err == "me.png: there already; name the picture with -o\n"
+    assert (desk / "me.png").read_bytes() == b"a photograph"
+    assert cli.main(["render", "me.stl", "-o", "mesh.png", "--size", "64"]) == 0
+    assert capsys.readouterr().out == "see mesh.png\n"
+
+
+def test_a_line_that_cannot_be_shown_is_no_failure(desk, weights):
+    Image.fromarray(skimage.data.camera()).save(desk / "photos/写真.jpg")
+    run = [sys.executable, "-m", "hmdiff", "recover", "photos/写真.jpg", "--subject", "hand"]
+    run += ["--samples", "2", "--weights", str(weights)]
+    env = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(run, capture_output=True, env=env)
+    assert done.returncode == 0 and b"\\u5199" in done.stdout
+
+
+def test_a_terminated_run_clears_up(desk, weights):
+    run = [sys.executable, "-m", "hmdiff", "recover", "photos", "--subject", "hand"]
+    run += ["--samples", "2", "--weights", str(weights)] + ["--box", "0,0,400,400"] * 40
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as process:
+        process.stdout.readline()  # the first is there, the next is being made
+        process.terminate()
+        process.communicate()
+    assert process.returncode == 130
+    assert not [path for path in (desk / "out").iterdir() if path.name.startswith(".")]
 
 
 def test_an_output_folder_that_is_a_file_is_refused(desk, hand, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_meshes_are_the_answer_in_metres_coloured_by_uncertainty(folder, answer,
 def test_the_npz_holds_all_hypotheses(folder, answer):
     with np.load(folder / "hypotheses.npz", allow_pickle=False) as file:
         assert file["hypotheses_m"] == pytest.approx(answer.found.hypotheses_m, abs=1e-6)
-        assert file["vertices_m"] == pytest.approx(file["hypotheses_m"].mean(axis=0), abs=1e-6)
+        assert file["vertices_m"] == pytest.approx(answer.found.vertices_m, abs=1e-6)
         assert file["spread_mm"] == pytest.approx(answer.spread_mm, rel=1e-5)
         assert file["translation_m"].tolist() == answer.found.translation.tolist()
         assert file["faces"].max() == len(file["vertices_m"]) - 1
@@ -178,6 +179,7 @@ def test_a_page_of_a_given_box_does_not_say_it_was_assumed(answer, tmp_path):
 
 def test_a_failure_leaves_nothing_new_and_nothing_less(answer, tmp_path, monkeypatch):
     delivery.deliver(answer, "first.jpg", True, tmp_path / "a")
+    before = (tmp_path / "a/index.html").read_bytes()
 
     def fails(*_):
         raise OSError("disk full")
@@ -185,9 +187,51 @@ def test_a_failure_leaves_nothing_new_and_nothing_less(answer, tmp_path, monkeyp
     monkeypatch.setattr(page, "make", fails)
     for name in ("a", "b"):
         with pytest.raises(OSError, match="disk full"):
-            delivery.deliver(answer, "second.jpg", True, tmp_path / name)
+            delivery.deliver(answer, "first.jpg", True, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a/index.html").read_bytes() == before
+
+
+def test_the_result_of_another_picture_box_or_subject_is_never_replaced(answer, tmp_path):
+    delivery.deliver(answer, "first.jpg", True, tmp_path / "a")
+    moved = replace(answer, found=replace(answer.found, box=(1.0, 2.0, 300.0, 400.0)))
+    for name, other in (("second.jpg", answer), ("first.jpg", moved)):
+        with pytest.raises(ValueError, match="the result of another picture, box or subject"):
+            delivery.deliver(other, name, True, tmp_path / "a")
     assert json.loads((tmp_path / "a/joints.json").read_text())["picture"] == "first.jpg"
+
+
+def test_what_a_user_has_put_beside_the_result_stays(answer, tmp_path):
+    """And so do files and folders with the names that temporary ones might have."""
+    theirs = ("a/mesh.stl", "a/notes/b.txt", "a.part/c.txt", "a.old/d.txt")
+    for round_ in range(2):
+        delivery.deliver(answer, "a.jpg", bool(round_), tmp_path / "a")
+        for name in theirs:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(name)
+    assert {path.name for path in (tmp_path / "a").iterdir()} == delivery.FILES | {
+        "mesh.stl",
+        "notes",
+    }
+    assert all((tmp_path / name).read_text() == name for name in theirs)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.old", "a.part"]
+
+
+def test_a_folder_with_files_of_the_same_names_is_not_ours(answer, tmp_path):
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "dog/mesh.obj").write_text("a dog")
+    with pytest.raises(ValueError, match="holds other files"):
+        delivery.deliver(answer, "dog.jpg", True, tmp_path / "dog")
+    assert (tmp_path / "dog/mesh.obj").read_text() == "a dog"
+
+
+@pytest.mark.parametrize("stretch", [1.0, 4.0])
+def test_the_view_from_above_shows_the_whole_mesh(answer, stretch):
+    """However tall it is: what is nearer to the camera looks larger."""
+    mesh = answer.found.vertices_m * [1, stretch, 1]
+    picture = delivery.top_view(mesh, answer.model.faces.numpy(), 200, viewer.CLAY)
+    edge = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    assert (edge == edge[0]).all() and (picture != edge[0]).any()
 
 
 def test_other_files_are_never_replaced(answer, tmp_path):

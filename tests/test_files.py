@@ -62,7 +62,7 @@ def test_what_a_killed_writer_left_is_written_over(tmp_path):
     assert (tmp_path / "a").read_text() == "new" and names(tmp_path) == ["a"]
 
 
-@pytest.mark.parametrize("before", [[], ["out"], ["out", "out.old"]])
+@pytest.mark.parametrize("before", [[], ["out"], ["out", ".out.old"]])
 def test_a_finished_folder_takes_the_place_of_the_earlier_one_as_a_whole(tmp_path, before):
     sets = tmp_path / "sets"
     for name in before:

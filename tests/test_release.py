@@ -66,7 +66,7 @@ def test_an_unfinished_run_is_named_in_one_line_and_the_old_release_stays(
     assert release.main([str(run), str(out), "second"]) == 1
     assert f"{missing}: not there; finish the run" in capsys.readouterr().err
     assert (out / "provenance.json").read_text() == "earlier"
-    assert not out.with_name("out.part").exists()
+    assert not out.with_name(".out.part").exists()
 
 
 def test_a_run_on_licensed_files_is_not_released(run, tmp_path, capsys):

@@ -40,7 +40,7 @@ SAVERS = {
 def test_a_full_disk_names_the_file_and_leaves_the_earlier_one(tmp_path, kind):
     path = tmp_path / "x.ply"
     path.write_bytes(b"earlier")
-    (tmp_path / "x.ply.part").symlink_to(FULL)  # where every writer writes first
+    (tmp_path / ".x.ply.part").symlink_to(FULL)  # where every writer writes first
     with pytest.raises(OSError, match=str(path)) as caught:
         SAVERS[kind](path)
     assert caught.value.errno == errno.ENOSPC and "\n" not in str(caught.value)

@@ -203,8 +203,9 @@ def rehearsed(dataset: str, subject: str, params: Params, data: Path, say: Say) 
     """Rehearse the study on a data set, if it is there; returns the number of faults."""
     root, begun = data / params.source / subject / dataset, time.perf_counter()
     if not root.is_dir():
-        say(f"absent  {root}: no rehearsal")
-        return 0
+        made = params.source == "studio"  # what the pipeline makes is there or was not made
+        say(f"absent  {root}: no rehearsal{'; run `dvc repro studio` first' if made else ''}")
+        return int(made)
     on = hardware()
     say(f"rehearsal of {root} on {best_device().type}, {on['device']}, {on['threads']} threads")
     try:

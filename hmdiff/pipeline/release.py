@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..checkpoint import load_weights, save_weights
-from ..files import replace_folder, write_file
+from ..files import replace_folder, temporary, write_file
 from ..params import read_yaml
 from ..recovery.bundle import SUBJECTS, gather, half
 from ..report.front_page import write_index
@@ -46,7 +46,7 @@ def release(run: Path, out: Path, remark: str) -> None:
     for path in (run / "dvc.lock", run / "data/speed/body.json", *reports, *weights.values()):
         if not path.exists():
             raise FileNotFoundError(f"{path}: not there; finish the run with `dvc repro` first")
-    part = out.with_name(out.name + ".part")
+    part = temporary(out)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:

@@ -7,7 +7,8 @@
     hypotheses.npz                 all hypotheses, camera axes, and what the pictures were made of
     joints.json                    joints: names, metres, pixels, spread; camera and settings
 
-The folder gets its name once it is whole, and takes the place of an earlier one of its kind only.
+The folder gets its name once it is whole. It takes the place of an earlier one of the same picture,
+box and subject only, and keeps what else a user has put in there.
 """
 
 import io
@@ -19,9 +20,9 @@ import numpy as np
 from PIL import Image
 
 from .. import viewer
-from ..files import replace_folder, write_file
+from ..files import replace_folder, temporary, write_file
 from ..pinhole import project
-from ..viewer import View, dress
+from ..viewer import PORTRAIT_DISTANCE, View, dress
 from . import page, surfaces
 from .api import Answer
 
@@ -29,6 +30,7 @@ FILES = {
     "index.html", "overlay.png", "side.png", "top.png", "mesh.glb", "mesh.obj", "mesh.ply",
     "hypotheses.npz", "joints.json",
 }  # fmt: skip
+SAME = ("picture", "width_px", "height_px", "subject", "box_px")  # what an answer is of
 VIEW_PX = 640
 PIXELS_AT_ONCE = 1_000_000  # of an overlay: half a gigabyte of rays
 FROM_ABOVE = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # (x, y, z) to (x, -z, y)
@@ -44,8 +46,9 @@ def deliver(answer: Answer, name: str, box_given: bool, out: Path) -> None:
     Raises:
         ValueError: there is something else at `out` already.
     """
-    check_place(out)
-    part = out.with_name(out.name + ".part")
+    facts = describe(answer, name, box_given)
+    kept = others(out, facts)
+    part = temporary(out)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
@@ -57,19 +60,34 @@ def deliver(answer: Answer, name: str, box_given: bool, out: Path) -> None:
         for ending in ("glb", "obj", "ply"):
             surfaces.write(part / f"mesh.{ending}", surface)
         write_hypotheses(answer, faces, part / "hypotheses.npz")
-        facts = describe(answer, name, box_given)
         write_file(part / "joints.json", json.dumps(facts, indent=1) + "\n")
         write_file(part / "index.html", page.make(facts, surface, pictures))
+        for path in kept:
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, part / path.name)
         replace_folder(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def check_place(out: Path) -> None:
-    """Only an earlier delivery may be replaced; ValueError for anything else."""
-    ours = out.is_dir() and not out.is_symlink() and {p.name for p in out.iterdir()} <= FILES
-    if (out.exists() or out.is_symlink()) and not ours:
+def others(out: Path, facts: dict) -> list[Path]:
+    """What else lies in the folder of an earlier delivery of the same; ValueError where there is
+    anything but that."""
+    if not out.is_symlink() and (not out.exists() or (out.is_dir() and not any(out.iterdir()))):
+        return []
+    try:
+        earlier = json.loads((out / "joints.json").read_text(encoding="utf-8"))
+        same = all(earlier[key] == facts[key] for key in SAME)
+    except (OSError, ValueError, KeyError, TypeError):
+        earlier = None
+    if earlier is None or out.is_symlink():
         raise ValueError(f"{out}: holds other files; choose another output folder with -o")
+    if not same:
+        raise ValueError(
+            f"{out}: holds the result of another picture, box or subject; choose another output "
+            "folder with -o"
+        )
+    return [path for path in out.iterdir() if path.name not in FILES]
 
 
 def draw(answer: Answer, surface: surfaces.Surface) -> dict[str, np.ndarray]:
@@ -86,7 +104,9 @@ def top_view(vertices: np.ndarray, faces: np.ndarray, px: int, colour: np.ndarra
     """The mesh (V x 3, camera axes) from above, the camera at the bottom: px x px x 3, uint8."""
     turned = vertices @ FROM_ABOVE.T
     low, high = turned.min(axis=0), turned.max(axis=0)
-    view = View(1.12 * (high - low)[:2].max() / 2, px, centre=(low + high) / 2)
+    half = (high - low) / 2
+    extent = half[:2].max() + half[2] / PORTRAIT_DISTANCE  # what is nearer looks larger
+    view = View(1.12 * extent, px, centre=(low + high) / 2)
     return view.draw(turned, faces, colour)
 
 

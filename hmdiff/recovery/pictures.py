@@ -13,8 +13,9 @@ from PIL import Image, ImageOps
 from ..datasets.sample import broken, present
 
 FORMATS = {
-    "JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WEBP": (".webp",), "TIFF": (".tif", ".tiff"),
-    "BMP": (".bmp",), "GIF": (".gif",), "PPM": (".ppm", ".pgm"), "AVIF": (".avif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"), "BMP": (".bmp",), "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm"), "AVIF": (".avif",),
 }  # fmt: skip
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 REMEDY = f"give a {', '.join(FORMATS)} file"
@@ -33,6 +34,15 @@ def find(path: Path) -> list[Path]:
     if not found:
         raise broken(path, "no picture in this folder", f"put some there ({' '.join(SUFFIXES)})")
     return found
+
+
+def left_out(path: Path) -> str:
+    """What `find` leaves of a folder, in words; nothing of a file or where nothing is left."""
+    rest = {p for p in path.iterdir() if not p.name.startswith(".")} if path.is_dir() else set()
+    rest = sorted(rest - {*find(path)}) if rest else []
+    kinds = [p.suffix.lower() or "no ending" if p.is_file() else "folder or link" for p in rest]
+    told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    return f"{path}: left out what is no picture ({told})" if told else ""
 
 
 def read(path: str | Path) -> np.ndarray:
@@ -58,6 +68,8 @@ def read(path: str | Path) -> np.ndarray:
         raise broken(path, f"over {limit} million pixels", "scale the picture down") from None
     except Image.UnidentifiedImageError:
         raise broken(path, "not a picture that can be read", REMEDY) from None
+    except PermissionError:
+        raise broken(path, "may not be read", "change its permissions") from None
     except Exception as error:  # decoders raise many kinds on damaged files
         raise broken(path, f"damaged picture ({error})", "save or copy it again") from None
 

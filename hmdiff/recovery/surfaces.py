@@ -122,6 +122,8 @@ def valid(path: Path, surface: Surface) -> Surface:
         inside and faces.dtype.kind in "iu" and 0 <= faces.min() <= faces.max() < len(vertices)
     ):
         raise broken(path, "its faces are no triangles of its vertices", "export it again")
+    if np.ptp(vertices, axis=0).max() == 0:
+        raise broken(path, "all its vertices are one point", "export it again")
     if np.ptp(vertices, axis=0).max() > LARGEST_M:
         raise broken(path, f"over {LARGEST_M:g} m large", "give a mesh in metres")
     return surface
