@@ -39,7 +39,8 @@ SCEPTICS_NOTE = (
 )
 PLUS_NOTE = (
     "Ours+ replaces the gradient by the alignment in closed form (hmdiff/closed_form.py); Lift + "
-    "Baseline A aligns Baseline A's mesh in the same way, without diffusion."
+    "Baseline A aligns Baseline A's mesh in the same way, without diffusion. The gains of both are "
+    "fitted on images that trained the networks, which do better there than on new ones."
 )
 BASELINE_B_NOTE = (
     "The paper stacks Baseline B up to about the cost of the diffusion; here it has as many layers "
