@@ -21,12 +21,14 @@ examples:
   hmdiff recover photo.jpg --box 20,0,400,512
   hmdiff recover photo.jpg --box 20,0,200,400 --box 300,10,180,390 -o people/
   hmdiff recover cut_off_at_the_left.jpg --box -50,0,400,512
+  hmdiff recover photos/ --boxes people.csv
   hmdiff recover hands/ --subject hand --samples 50
 
 Boxes are x,y,width,height in pixels of the upright picture, around the whole person, hidden parts
-included; every box is taken in every picture. Each picture and box gets a folder with index.html,
-overlay.png, side.png, top.png, mesh.glb, mesh.obj, mesh.ply, hypotheses.npz and joints.json; where
-one of another picture, box or subject has its name already, it is refused.
+included; every --box is taken in every picture, while a line picture,x,y,width,height of a --boxes
+file (with these names as its first line) is of one. Each picture and box gets a folder with
+index.html, overlay.png, side.png, top.png, mesh.glb, mesh.obj, mesh.ply, hypotheses.npz and
+joints.json; where one of another picture, box or subject has its name already, it is refused.
 The released networks saw rendered images only: a real photograph is out of their domain.
 """
 RENDER = """\
@@ -101,6 +103,7 @@ def parser() -> Parser:
     one = command("recover", recover, "recover people or hands from pictures", RECOVER)
     one.add_argument("pictures", nargs="+", type=place, help="picture files, or folders of them")
     one.add_argument("--box", action="append", type=box, metavar="X,Y,W,H", help="may be repeated")
+    one.add_argument("--boxes", type=place, metavar="FILE", help="a CSV of each picture's boxes")
     one.add_argument(
         "--subject", choices=("body", "hand"), default="body", help="hand: a right one"
     )
@@ -136,12 +139,15 @@ def recover(given: argparse.Namespace) -> int:
     """Every picture and box in turn; one that fails is told, and the others go on."""
     from tqdm import tqdm
 
-    from .recovery import api, bundle, delivery, pictures
+    from .recovery import api, boxes, bundle, delivery, pictures
 
+    if given.box and given.boxes:
+        raise ValueError("--box and --boxes exclude one another; give one of them")
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"{given.out}: not a folder; give another with -o")
     system = bundle.load(given.weights or bundle.RELEASED, given.subject)
-    boxes, failed, taken, paths = given.box or [None], 0, set(), []
+    of_picture = boxes.read(given.boxes) if given.boxes else None
+    failed, taken, paths = 0, set(), []
     for path in given.pictures:
         try:
             paths += pictures.find(path)
@@ -149,16 +155,24 @@ def recover(given: argparse.Namespace) -> int:
                 say(rest)
         except (OSError, ValueError) as error:
             failed += tell(path, error)
-    with tqdm(total=len(paths) * len(boxes), unit="mesh", disable=None) as bar:
-        for path in paths:
+    asked_of = {path: given.box or [None] for path in paths}
+    if of_picture is not None:
+        asked_of = {path: of_picture.get(path.name, []) for path in paths}
+        if others := of_picture.keys() - {path.name for path in paths}:
+            say(f"{given.boxes}: {len(others)} of its pictures were not given ({min(others)}, ...)")
+    with tqdm(total=sum(map(len, asked_of.values())), unit="mesh", disable=None) as bar:
+        for path, asked_boxes in asked_of.items():
             try:
+                if not asked_boxes:
+                    raise ValueError(f"{path}: no box in {given.boxes}; add a line")
                 picture = pictures.read(path)
             except (OSError, ValueError) as error:
                 failed += tell(path, error)
-                bar.update(len(boxes))
+                bar.update(len(asked_boxes))
                 continue
-            for number, asked in enumerate(boxes, 1):
-                out = given.out / folder_name(path, number if len(boxes) > 1 else None, taken)
+            for number, asked in enumerate(asked_boxes, 1):
+                several = number if len(asked_boxes) > 1 else None
+                out = given.out / folder_name(path, several, taken)
                 try:
                     answer = api.answer(picture, asked, system, given.samples, given.seed)
                     delivery.deliver(answer, shown(path.name), asked is not None, out)

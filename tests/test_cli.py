@@ -141,6 +141,46 @@ def test_what_a_user_gets_wrong_is_one_line_and_exit_code_1(desk, capsys, argume
     assert fault in error and error.count("\n") == 1
 
 
+def test_a_file_gives_every_picture_its_own_boxes(desk, hand, capsys):
+    lines = ["id,picture,x,y,width,height", "1,astronaut.jpg,0,0,300,400"]
+    lines += ["2,shots/camera.png,-10,5.5,200,300", "3,camera.png,100,60,250,420"]
+    lines += ["4,elsewhere.jpg,0,0,300,300"]
+    (desk / "people.csv").write_text("\ufeff" + "\n".join(lines) + "\n")
+    Image.fromarray(skimage.data.camera()).save("photos/nobody.png")
+    assert hand("photos", "--boxes", "people.csv") == 1
+    told = capsys.readouterr()
+    assert told.err == "photos/nobody.png: no box in people.csv; add a line\n"
+    assert "people.csv: 1 of its pictures were not given (elsewhere.jpg, ...)" in told.out
+    found = {
+        path.parent.name: json.loads(path.read_text())["box_px"]
+        for path in (desk / "out").glob("*/joints.json")
+    }
+    assert found == {
+        "astronaut": [0, 0, 300, 400],
+        "camera-box1": [-10, 5.5, 200, 300],
+        "camera-box2": [100, 60, 250, 420],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "no column picture"),
+        (b"picture,x,y,width\na.jpg,1,2,3\n", "no column height"),
+        (b"picture,x,y,width,height\na.jpg,1,2,3,wide\n", "line 2: 'wide' is no number"),
+        (b"picture,x,y,width,height\na.jpg,1,2\n", "line 2: '' is no number"),
+        (b"picture,x,y,width,height\n\xff\xfe", "utf-8"),
+        (b'picture,x,y,width,height\n"' + b"a" * 200_000, "field larger than field limit"),
+    ],
+)
+def test_a_damaged_file_of_boxes_is_one_line(desk, hand, capsys, content, fault):
+    (desk / "people.csv").write_bytes(content)
+    assert hand("photos", "--boxes", "people.csv") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("people.csv: ") and fault in error and error.count("\n") == 1
+    assert "picture, x, y, width, height" in error and not (desk / "out").exists()
+
+
 def test_a_folder_tells_what_it_leaves_out(desk, hand, capsys):
     for name in ("IMG_1.HEIC", "notes.txt", "more/a.jpg", ".hidden"):
         (desk / "photos" / name).parent.mkdir(exist_ok=True)
