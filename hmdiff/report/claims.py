@@ -51,7 +51,7 @@ Resampled = dict[tuple[str, str], Evidence]  # by (dataset, metric)
 # What a set is compared in: the ablations' metrics, and for hands those of the paper's Table 2 too.
 OF_HANDS = dict.fromkeys((*ABLATION, *(column.metric for column in paper.table(2).columns)))
 METRICS = dict.fromkeys(NAMES, ABLATION) | {"freihand": tuple(OF_HANDS)}
-TWINS = 0.25  # rivals nearer to each other than this share of what is between them and Ours are one
+TWINS = 0.25  # rivals apart by less than this share of what sets them off from Ours are one
 HOLDS, FAILS, SMALLER, OPEN = "holds", "does not hold", "no such gain", "undecided"
 ABSENT, UNTESTABLE = "not measured", "not testable here"
 VERDICTS = (HOLDS, FAILS, SMALLER, OPEN, ABSENT, UNTESTABLE)
@@ -357,8 +357,8 @@ def twins(judged: pd.DataFrame, resampled: Resampled) -> dict[tuple[str, str], t
     """Rivals of Ours that are another rival under its own name, so that their rows count twice.
 
     Returns:
-        by (dataset, rival): the rival that it repeats, and by how much it differs in MPVE from that
-        one and from Ours (RMS over images, mm).
+        by (dataset, rival): the rival that it repeats, how far apart the two are (RMS over images),
+        and how much the difference from Ours varies (its deviation over images), in MPVE, mm.
     """
     names = dict.fromkeys(judged.loc[judged["kind"] == "ours", "worse"])
     found = {}
@@ -367,9 +367,8 @@ def twins(judged: pd.DataFrame, resampled: Resampled) -> dict[tuple[str, str], t
             continue
         wide = resampled[dataset, "MPVE"].drawn.wide
         for first, name in combinations([n for n in names if n in wide and n != "Ours"], 2):
-            apart, ours = (
-                float((wide[name] - wide[n]).pow(2).mean()) ** 0.5 for n in (first, "Ours")
-            )
+            apart = float((wide[name] - wide[first]).pow(2).mean()) ** 0.5
+            ours = float((wide[name] - wide["Ours"]).std())
             if apart < TWINS * ours:
                 found.setdefault((dataset, name), (first, apart, ours))
     return found
@@ -379,10 +378,11 @@ def twins_note(found: dict[tuple[str, str], tuple], words: Labels) -> str:
     """Which rivals repeat another, and where; nothing if none does."""
     texts: dict[str, list[str]] = {}
     for (dataset, name), (first, apart, ours) in found.items():
-        where = f"{apart:.1f} mm apart and {ours:.1f} from Ours on {words.sets[dataset]}"
+        where = f"{apart:.1f} mm apart, against {ours:.1f}, on {words.sets[dataset]}"
         texts.setdefault(f"{name} repeats {first}", []).append(where)
     told = "; ".join(f"{pair} ({', '.join(where)})" for pair, where in texts.items())
-    return f"As tuned, {told}: RMS over images, MPVE. They count as one result." if told else ""
+    note = "MPVE, RMS over images, against how much the difference from Ours varies"
+    return f"As tuned, {told}: {note}. They count as one result." if told else ""
 
 
 def sheet(
