@@ -243,10 +243,11 @@ def shown(name: object) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line above the progress bar."""
+    """Print a line above the progress bar, at once though it be to a pipe."""
     from tqdm import tqdm
 
     tqdm.write(" ".join(shown(line).splitlines()))
+    sys.stdout.flush()
 
 
 def line_of(error: Exception) -> str:

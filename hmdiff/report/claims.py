@@ -344,10 +344,11 @@ def sceptics_table(rows: pd.DataFrame, words: Labels) -> list[str]:
     system, ours = rows["better"].iloc[0], f"*{words.origin}*"
     header = [f"{system} against", "Set", "Metric", f"{ours}: {system}", f"{ours}: other"]
     header += [f"{ours}: {system} is better by", f"other / {system}", f"{system} is better"]
-    words = {HOLDS: "yes", FAILS: "no", OPEN: "undecided"}
+    words = {HOLDS: "yes", FAILS: "no", OPEN: "not told"}
     lines = []
     for row in rows.to_dict("records"):
-        ratio = f"{row['worse_mean'] / row['better_mean']:.2f}"
+        lower = row["metric"] in LOWER  # of a score a ratio over 1 would say the contrary
+        ratio = f"{row['worse_mean'] / row['better_mean']:.2f}" if lower else ""
         name = [row["worse"], row["set"], LABELS[row["metric"]]]
         lines.append([*name, *cells(row), ratio, words[row["verdict"]]])
     return typeset.markdown_rows(header, lines)
