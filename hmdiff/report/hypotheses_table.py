@@ -154,8 +154,8 @@ def scores_table(dataset: str, scores: pd.DataFrame, params: Params) -> Sheet:
             "lengths of its edges do. Edge error in one: how far an edge's length is off in one "
             "hypothesis. Positive differences: the lifted samples are better.",
             f"{LIFTED}: poses drawn from U with a fitted share of its spread, each lifted as "
-            "mean(U) is. All other settings are those tuned for the error of the centre. Centre: of "
-            f"these few hypotheses; {PLUS} predicts with U's mean instead (Tables 3 to 5).",
+            "mean(U) is. All other settings are those tuned for the error of the centre. Centre: "
+            f"of these few hypotheses; {PLUS} predicts with U's mean instead (Tables 3 to 5).",
         ),
         facts={"profile": params.profile, "seeds": str(params.seeds[0])},
     )
