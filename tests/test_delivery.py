@@ -98,8 +98,8 @@ def test_the_npz_holds_all_hypotheses(folder, answer):
 SCHEMA = {
     "picture": str, "width_px": int, "height_px": int, "subject": str, "box_px": list,
     "box_given": bool, "warning": str, "focal_length_px": float, "focal_length_assumed": bool,
-    "axes": str, "root_m": list, "hypotheses": int, "seed": int, "spread_median_mm": float,
-    "spread_brightest_mm": float, "joints": list,
+    "principal_point_px": list, "axes": str, "mesh_axes": str, "root_m": list, "hypotheses": int,
+    "seed": int, "spread_median_mm": float, "spread_brightest_mm": float, "joints": list,
 }  # fmt: skip
 
 
@@ -110,6 +110,7 @@ def test_joints_json_has_its_schema_and_agrees_with_itself(folder, answer):
     assert "synthetic" in facts["warning"] and facts["focal_length_assumed"]
     assert len(facts["joints"]) == {"body": 24, "hand": 21}[answer.model.subject]
     middle = np.array([facts["width_px"], facts["height_px"]]) / 2
+    assert facts["principal_point_px"] == middle.tolist()
     for joint in facts["joints"]:
         assert set(joint) == {"name", "position_m", "pixel", "spread_mm"}
         x, y, z = np.add(joint["position_m"], facts["root_m"])
@@ -170,6 +171,11 @@ def test_the_page_says_what_must_be_known(tags):
     assert "focal length is assumed" in text
     assert "No box was given" in text
     assert NAME in text  # shown as text, not run
+
+
+def test_the_page_frames_the_box_over_the_picture():
+    facts = {"box_px": [-20.0, 60.0, 300.0, 480.0], "width_px": 400, "height_px": 600}
+    assert page.frame(facts) == "left: -5.00%; top: 10.00%; width: 75.00%; height: 80.00%"
 
 
 def test_a_page_of_a_given_box_does_not_say_it_was_assumed(answer, tmp_path):

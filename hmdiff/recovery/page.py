@@ -47,6 +47,8 @@ p { max-width: 50rem; }
         grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 figure { margin: 0; }
 figure img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
+.framed { position: relative; overflow: hidden; line-height: 0; }
+.framed span { position: absolute; border: 2px solid #e69f00; }
 figcaption, .soft { color: var(--soft); font-size: .9rem; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
@@ -67,8 +69,9 @@ was taken to show one {{ facts.subject }}.</p>{% endif %}
 {{ facts.spread_brightest_mm }} mm or more, the darkest for none. It is measured with all of them
 moved to one root, so about the pelvis (a hand's wrist) it is small whatever the picture shows.</p>
 <div class="pair">
-<figure><img src="{{ overlay }}" alt="the mesh over the picture">
-<figcaption>Over the picture; box {{ facts.box_px | map("round", 1) | join(", ") }}
+<figure><div class="framed"><img src="{{ overlay }}" alt="the mesh over the picture">
+<span style="{{ frame }}"></span></div>
+<figcaption>Over the picture; framed is the box {{ facts.box_px | map("round", 1) | join(", ") }}
 (x, y, width, height in pixels).</figcaption></figure>
 <figure>{{ plot }}<figcaption>Drag to turn, scroll to zoom; colour is uncertainty.</figcaption>
 </figure>
@@ -97,6 +100,15 @@ page: the picture at full size, the mesh as GLB, OBJ and PLY, all hypotheses, an
 """
 
 
+def frame(facts: dict) -> str:
+    """Where the box lies over its picture, in shares of it, as CSS."""
+    x, y, w, h = facts["box_px"]
+    sides = {"left": x, "top": y, "width": w, "height": h}
+    whole = [facts["width_px"], facts["height_px"]] * 2
+    shares = zip(sides.items(), whole, strict=True)
+    return "; ".join(f"{name}: {100 * value / of:.2f}%" for (name, value), of in shares)
+
+
 def make(facts: dict, surface: Surface, pictures: dict[str, np.ndarray]) -> str:
     """The page.
 
@@ -120,6 +132,7 @@ def make(facts: dict, surface: Surface, pictures: dict[str, np.ndarray]) -> str:
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return template.from_string(PAGE).render(
         facts=facts,
+        frame=frame(facts),
         warning=WARNING,
         camera=CAMERA,
         plot=Markup(script),
