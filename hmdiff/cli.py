@@ -150,8 +150,9 @@ def recover(given: argparse.Namespace) -> int:
     failed, taken, paths = 0, set(), []
     for path in given.pictures:
         try:
-            paths += pictures.find(path)
-            if rest := pictures.left_out(path):
+            found = pictures.find(path)
+            paths += found
+            if rest := pictures.left_out(path, found):
                 say(rest)
         except (OSError, ValueError) as error:
             failed += tell(path, error)

@@ -168,6 +168,6 @@ def load(folder: str | Path, subject: params.Subject) -> Bundle:
         ) from None
     except (FileNotFoundError, ValueError) as error:
         # What mends a run's files ("run `dvc repro`") mends no release.
-        fault = str(error).removesuffix(f"; {REMEDY}").partition("; ")[0]
+        fault = str(error).partition("; ")[0]
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         raise kind(f"{fault}; {REMEDY}") from None

@@ -36,10 +36,10 @@ def find(path: Path) -> list[Path]:
     return found
 
 
-def left_out(path: Path) -> str:
-    """What `find` leaves of a folder, in words; nothing of a file or where nothing is left."""
-    rest = {p for p in path.iterdir() if not p.name.startswith(".")} if path.is_dir() else set()
-    rest = sorted(rest - {*find(path)}) if rest else []
+def left_out(path: Path, found: list[Path]) -> str:
+    """What `find` has left of a folder, in words; nothing of a file or where nothing is left."""
+    rest = sorted({*path.iterdir()} - {*found}) if path.is_dir() else []
+    rest = [p for p in rest if not p.name.startswith(".")]
     kinds = [p.suffix.lower() or "no ending" if p.is_file() else "folder or link" for p in rest]
     told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     return f"{path}: left out what is no picture ({told})" if told else ""
