@@ -9,12 +9,13 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .recovery.api import Answer
+    from .recovery.bundle import Bundle
 
 RECOVER = """\
 examples:
@@ -139,14 +140,14 @@ def recover(given: argparse.Namespace) -> int:
     """Every picture and box in turn; one that fails is told, and the others go on."""
     from tqdm import tqdm
 
-    from .recovery import api, boxes, bundle, delivery, pictures
+    from .recovery import boxes, bundle, pictures
 
     if given.box and given.boxes:
         raise ValueError("--box and --boxes exclude one another; give one of them")
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"{given.out}: not a folder; give another with -o")
     system = bundle.load(given.weights or bundle.RELEASED, given.subject)
-    of_picture = boxes.read(given.boxes) if given.boxes else None
+    listed = boxes.read(given.boxes) if given.boxes else None
     failed, taken, paths = 0, set(), []
     for path in given.pictures:
         try:
@@ -156,34 +157,43 @@ def recover(given: argparse.Namespace) -> int:
                 say(rest)
         except (OSError, ValueError) as error:
             failed += tell(path, error)
-    asked_of = {path: given.box or [None] for path in paths}
-    if of_picture is not None:
-        asked_of = {path: of_picture.get(path.name, []) for path in paths}
-        if others := of_picture.keys() - {path.name for path in paths}:
+    asked = {path: given.box or [None] for path in paths}
+    if listed is not None:
+        asked = {path: listed.get(path.name, []) for path in paths}
+        if others := listed.keys() - {path.name for path in paths}:
             say(f"{given.boxes}: {len(others)} of its pictures were not given ({min(others)}, ...)")
-    with tqdm(total=sum(map(len, asked_of.values())), unit="mesh", disable=None) as bar:
-        for path, asked_boxes in asked_of.items():
-            try:
-                if not asked_boxes:
-                    raise ValueError(f"{path}: no box in {given.boxes}; add a line")
-                picture = pictures.read(path)
-            except (OSError, ValueError) as error:
-                failed += tell(path, error)
-                bar.update(len(asked_boxes))
-                continue
-            for number, asked in enumerate(asked_boxes, 1):
-                several = number if len(asked_boxes) > 1 else None
-                out = given.out / folder_name(path, several, taken)
-                try:
-                    answer = api.answer(picture, asked, system, given.samples, given.seed)
-                    delivery.deliver(answer, shown(path.name), asked is not None, out)
-                except (OSError, ValueError) as error:
-                    failed += tell(path, error)
-                else:
-                    page = out / "index.html"
-                    say(f"{shown(path)}: {'' if asked else assumed(answer)}see {page}")
+    with tqdm(total=sum(map(len, asked.values())), unit="mesh", disable=None) as bar:
+        for path, its_boxes in asked.items():
+            for failure in recover_from(path, its_boxes, system, given, taken):
+                failed += failure
                 bar.update()
     return 1 if failed else 0
+
+
+def recover_from(
+    path: Path, its_boxes: list, system: "Bundle", given: argparse.Namespace, taken: set[str]
+) -> Iterator[int]:
+    """All that is asked of one picture: for each box 0, or 1 where it failed, once that is told."""
+    from .recovery import api, delivery, pictures
+
+    try:
+        if not its_boxes:
+            raise ValueError(f"{path}: no box in {given.boxes}; add a line")
+        picture = pictures.read(path)
+    except (OSError, ValueError) as error:
+        yield tell(path, error)
+        return
+    for number, box in enumerate(its_boxes, 1):
+        several = number if len(its_boxes) > 1 else None
+        out = given.out / folder_name(path, several, taken)
+        try:
+            answer = api.answer(picture, box, system, given.samples, given.seed)
+            delivery.deliver(answer, shown(path.name), box is not None, out)
+        except (OSError, ValueError) as error:
+            yield tell(path, error)
+        else:
+            say(f"{shown(path)}: {'' if box else assumed(answer)}see {out / 'index.html'}")
+            yield 0
 
 
 def render(given: argparse.Namespace) -> int:

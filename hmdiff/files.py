@@ -39,6 +39,19 @@ def write_file(path: str | Path, content: bytes | str) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """The empty folder to fill; at the end it becomes `out`, after an error it goes."""
+    part = temporary(out)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        replace_folder(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def replace_folder(part: Path, out: Path) -> None:
     """Give a finished folder its name; an earlier one goes only once the new one is whole."""
     out.parent.mkdir(parents=True, exist_ok=True)

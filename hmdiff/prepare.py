@@ -22,7 +22,6 @@ folder that takes its final name when everything is there.
 
 import json
 import os
-import shutil
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from .datasets import DATASETS, FILTERS, Sample, read
-from .files import replace_folder, temporary
+from .files import new_folder
 from .params import subject_of
 
 if TYPE_CHECKING:
@@ -83,17 +82,11 @@ def prepare(
     missing = [name for name, *_ in sets_of(subject, params) if name not in roots]
     if missing:
         raise ValueError(f"{subject}: no folder given for {', '.join(missing)}; add it to `roots`")
-    part = temporary(out)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        with closing(Scratch(part, params.upsampler_meshes, regressor is not None)) as scratch:
-            bodies = (model, coarse.ids, regressor)
-            skipped = _stream(subject, roots, bodies, params, scratch, progress)
-            meta = _assemble(subject, scratch, part, skipped)
-        replace_folder(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    meshes, measured = params.upsampler_meshes, regressor is not None
+    with new_folder(out) as part, closing(Scratch(part, meshes, measured)) as scratch:
+        bodies = (model, coarse.ids, regressor)
+        skipped = _stream(subject, roots, bodies, params, scratch, progress)
+        meta = _assemble(subject, scratch, part, skipped)
     return meta
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .files import new_file, replace_folder, temporary
+from .files import new_file, new_folder
 
 FREIHAND = 3960  # evaluation images
 APART_MM = 20.0  # joints may lie that far from those regressed from their meshes
@@ -98,13 +98,12 @@ def write_threedpw(out: Path, joints_m: Mapping[tuple[str, str], np.ndarray]) ->
             found = " x ".join(map(str, np.shape(joints)))
             raise ValueError(f"{out}: {name} are {found}, not P x F x 24 x 3; give SMPL's 24")
         _check(out, name, joints.reshape(-1, 24, 3)[np.any(joints, axis=(2, 3)).ravel()], BODY_M)
-    part = temporary(out)
-    for (split, sequence), joints in joints_m.items():
-        path = part / split / f"{sequence}.pkl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"jointPositions": joints.tolist()}  # lists: any version of numpy takes them
-        path.write_bytes(pickle.dumps(content, protocol=2))
-    replace_folder(part, out)
+    with new_folder(out) as part:
+        for (split, sequence), joints in joints_m.items():
+            path = part / split / f"{sequence}.pkl"
+            path.parent.mkdir(exist_ok=True)
+            content = {"jointPositions": joints.tolist()}  # lists: any version of numpy takes them
+            path.write_bytes(pickle.dumps(content, protocol=2))
 
 
 def _check(out: Path, name: str, points: np.ndarray, size_m: tuple[float, float]) -> None:

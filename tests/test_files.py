@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hmdiff.files import new_file, replace_folder, write_file
+from hmdiff.files import new_file, new_folder, replace_folder, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -71,3 +71,19 @@ def test_a_finished_folder_takes_the_place_of_the_earlier_one_as_a_whole(tmp_pat
     replace_folder(tmp_path / "part", sets / "out")
     assert names(sets) == ["out"] and names(sets / "out") == ["fresh.txt"]
     assert names(tmp_path) == ["sets"]
+
+
+def test_a_new_folder_starts_empty_and_an_error_leaves_the_earlier_one(tmp_path):
+    out = tmp_path / "sets" / "out"
+    with new_folder(out) as part:
+        killed = part
+        write_file(part / "a.txt", "first")
+    write_file(killed / "left.txt", "by a killed writer")
+    with pytest.raises(ValueError, match="second"), new_folder(out) as part:
+        assert names(part) == []
+        write_file(part / "b.txt", "half")
+        raise ValueError("second")
+    assert names(out.parent) == ["out"] and names(out) == ["a.txt"]
+    with new_folder(out) as part:
+        write_file(part / "c.txt", "third")
+    assert names(out.parent) == ["out"] and names(out) == ["c.txt"]

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..checkpoint import load_weights, save_weights
-from ..files import replace_folder, temporary, write_file
+from ..files import new_folder, write_file
 from ..params import read_yaml
 from ..recovery.bundle import SUBJECTS, gather, half
 from ..report.front_page import write_index
@@ -46,10 +46,7 @@ def release(run: Path, out: Path, remark: str) -> None:
     for path in (run / "dvc.lock", run / "data/speed/body.json", *reports, *weights.values()):
         if not path.exists():
             raise FileNotFoundError(f"{path}: not there; finish the run with `dvc repro` first")
-    part = temporary(out)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with new_folder(out) as part:
         for path in reports:
             (shutil.copytree if path.is_dir() else shutil.copy2)(path, part / path.name)
         for name in ("params.yaml", "dvc.lock"):
@@ -62,9 +59,6 @@ def release(run: Path, out: Path, remark: str) -> None:
         check_size(part / "weights")
         facts = provenance(run, params, remark)
         write_file(part / "provenance.json", json.dumps(facts, indent=2) + "\n")
-        replace_folder(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def weights_of(data: Path, seed: int) -> dict[str, Path]:

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from .. import viewer
-from ..files import replace_folder, temporary, write_file
+from ..files import new_folder, write_file
 from ..pinhole import project
 from ..viewer import PORTRAIT_DISTANCE, View, dress
 from . import page, surfaces
@@ -48,10 +48,7 @@ def deliver(answer: Answer, name: str, box_given: bool, out: Path) -> None:
     """
     facts = describe(answer, name, box_given)
     kept = others(out, facts)
-    part = temporary(out)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with new_folder(out) as part:
         found, faces = answer.found, answer.model.faces.numpy()
         surface = surfaces.painted(found.vertices_m, faces, answer.spread_mm)
         pictures = draw(answer, surface)
@@ -65,9 +62,6 @@ def deliver(answer: Answer, name: str, box_given: bool, out: Path) -> None:
         for path in kept:
             copy = shutil.copytree if path.is_dir() else shutil.copy2
             copy(path, part / path.name)
-        replace_folder(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def others(out: Path, facts: dict) -> list[Path]:
