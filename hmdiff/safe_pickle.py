@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 from scipy import sparse
 
 LARGEST = 1 << 30  # bytes of an entry, unpacked; the largest of the field's files has a quarter
+MOST_STEPS = 4_000_000  # of a pickle; the field's have thousands, lists of joints a million
 PLAIN_KINDS = "biufSU"  # booleans, numbers and text; objects only as a list of plain things
 
 
@@ -107,7 +108,7 @@ class _Limited:
 
 
 def _unpickle(file: _Limited) -> Any:
-    return _resolve(_Restricted(file, encoding="latin1").load(), {})
+    return _resolve(_Restricted(file).load(), {})
 
 
 def _npy(file: _Limited) -> Any:
@@ -136,8 +137,10 @@ class _Dtype:
     __slots__ = ("code", "order")
 
     def __init__(self, code: Any):
-        if not (isinstance(code, str) and code[:1] in (*PLAIN_KINDS, "O") and len(code) < 8):
-            raise _Refused(f"array of type {str(code)[:40]!r}")
+        if not isinstance(code, str):
+            raise _Refused(f"array of a type that is a {type(code).__name__}")
+        if not (code[:1] in (*PLAIN_KINDS, "O") and len(code) < 8):
+            raise _Refused(f"array of type {code[:40]!r}")
         self.code, self.order = code, "="
 
     def __setstate__(self, state: tuple) -> None:
@@ -162,12 +165,20 @@ class _Array:
         _, shape, dtype, fortran, data = self.state
         if not isinstance(dtype, _Dtype):
             raise _Refused("array without a type")
+        shape = _sizes(shape)
         if dtype.code[0] == "O":
             items = np.empty(len(data), dtype=object)
             for i, item in enumerate(data):
                 items[i] = _resolve(item, seen)
             return items.reshape(shape, order="F" if fortran else "C")
         return _from_bytes(data, dtype, shape, "F" if fortran else "C")
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    """An array's shape, if of whole numbers: a text times one of them would fill the memory."""
+    if not (isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)):
+        raise _Refused("array whose shape is no whole numbers")
+    return shape
 
 
 def _raw(data: Any) -> bytes:
@@ -178,7 +189,7 @@ def _raw(data: Any) -> bytes:
 
 
 def _from_bytes(data: Any, dtype: _Dtype, shape: tuple, order: str) -> np.ndarray:
-    data, kind = _raw(data), dtype.numpy()
+    data, kind, shape = _raw(data), dtype.numpy(), _sizes(shape)
     if kind.hasobject or math.prod(shape) * kind.itemsize != len(data):
         raise ValueError(f"array of shape {shape} with {len(data)} bytes")
     array = np.frombuffer(data, dtype=kind).reshape(shape, order=order)
@@ -191,7 +202,7 @@ def _scalar(dtype: _Dtype, data: Any) -> Any:
 
 def _latin1(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise _Refused(f"text in {encoding!r}")
+        raise _Refused("text in another encoding than latin1")
     return text.encode("latin1")
 
 
@@ -278,8 +289,8 @@ _CALLS = {
     "multiarray scalar": _scalar,
     "numeric _frombuffer": _from_bytes,
     "_codecs encode": _latin1,
-    "builtins set": set,
-    "builtins frozenset": frozenset,
+    "builtins set": lambda items=(): set(_quickly_hashed(items)),
+    "builtins frozenset": lambda items=(): frozenset(_quickly_hashed(items)),
     "builtins bytes": _empty,
     "copyreg _reconstructor": _reconstructor,
 }
@@ -327,8 +338,33 @@ class _Name:
         return self.key
 
 
+def _quickly_hashed(items: Iterable) -> list:
+    """Keys, or items of a set: a tuple that holds another twice, and so on, is hashed for ever."""
+    found = list(items)
+    if any(isinstance(item, tuple) for item in found):
+        raise _Refused("a tuple as a key")
+    return found
+
+
+class _Counted(dict):
+    """What each step of a pickle does. Of a packed file there could be a milliard of steps, each of
+    which makes an object."""
+
+    left = MOST_STEPS
+
+    def __getitem__(self, step: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise _Refused(f"over {MOST_STEPS} steps")
+        return super().__getitem__(step)
+
+
 class _Restricted(pickle._Unpickler):
     """Python's own unpickler: C's keeps what it remembers in an array as long as a file likes."""
+
+    def __init__(self, file: _Limited):
+        super().__init__(file, encoding="latin1")
+        self.dispatch = _Counted(self.dispatch)
 
     def find_class(self, module: str, name: str) -> _Name | type[_Object]:
         key = f"{_HOMES.get(module)} {name}"
@@ -342,6 +378,48 @@ class _Restricted(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         raise _Refused("it points outside itself")
+
+    def load_bytearray8(self) -> None:
+        """Python's makes room for what the file claims before it reads."""
+        size = int.from_bytes(self.read(8), "little")
+        data = self.read(size)
+        if len(data) != size:
+            raise EOFError("ends within bytes")
+        self.append(bytearray(data))
+
+    def load_setitem(self) -> None:
+        """A key and its value, the last two of the stack."""
+        _quickly_hashed(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        """Keys and values in turn, all since the last mark."""
+        _quickly_hashed(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        """As `load_setitems`."""
+        _quickly_hashed(self.stack[::2])
+        super().load_dict()
+
+    def load_additems(self) -> None:
+        """The items of a set, all since the last mark."""
+        _quickly_hashed(self.stack)
+        super().load_additems()
+
+    def load_frozenset(self) -> None:
+        """As `load_additems`."""
+        _quickly_hashed(self.stack)
+        super().load_frozenset()
+
+    dispatch = pickle._Unpickler.dispatch | {
+        pickle.BYTEARRAY8[0]: load_bytearray8,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+        pickle.ADDITEMS[0]: load_additems,
+        pickle.FROZENSET[0]: load_frozenset,
+    }
 
 
 def _resolve(value: Any, seen: dict) -> Any:

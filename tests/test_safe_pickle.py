@@ -60,6 +60,22 @@ HOSTILE = {
     "made by a function": b"ccopy_reg\n_reconstructor\n(c__builtin__\nset\nc__builtin__\nobject\n"
     b"NtR.",
     "lookalike of chumpy": b"cchumpyx\nCh\n(tR.",
+    "bytes that are not there": b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b".",
+    "shape out of text": b"cnumpy.core.multiarray\n_reconstruct\n(tR(I1\n(I9999999999\nS'x'\nt"
+    b"cnumpy\ndtype\n(S'u1'\ntRI00\nS''\ntb.",
+    "type out of tuples": b"\x80\x02cnumpy\ndtype\nN\x85" + b"q\x00h\x00\x86" * 40 + b"\x85R.",
+    "encoding out of tuples": b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aN\x85"
+    + b"q\x00h\x00\x86" * 40
+    + b"\x86R.",
+    "key out of tuples": b"\x80\x02}N\x85" + b"q\x00h\x00\x86" * 40 + b"Ns.",
+    "keys out of tuples": b"\x80\x02}(N\x85" + b"q\x00h\x00\x86" * 40 + b"Nu.",
+    "dict out of tuples": b"\x80\x02(N\x85" + b"q\x00h\x00\x86" * 40 + b"Nd.",
+    "set of tuples": b"\x80\x04\x8f(N\x85" + b"q\x00h\x00\x86" * 40 + b"\x90.",
+    "frozen set of tuples": b"\x80\x04(N\x85" + b"q\x00h\x00\x86" * 40 + b"\x91.",
+    "called set of tuples": b"\x80\x02c__builtin__\nset\n]N\x85"
+    + b"q\x00h\x00\x86" * 40
+    + b"a\x85R.",
+    "steps without end": b"\x80\x02" + b"}0" * 2_500_000 + b"N.",
 }
 
 
