@@ -88,6 +88,6 @@ lock:
 	  | grep -vE '^(nvidia|cuda|triton)' | sed 's/+[a-z0-9.]*$$//'; } > requirements.lock.part
 	mv requirements.lock.part requirements.lock
 
-# What can be made again, less the environment and the pipeline's data.
+# What is made again in minutes: neither the environment, nor data, nor the studies below runs/.
 clean:
-	rm -rf build runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf build .pytest_cache .ruff_cache .hypothesis

@@ -30,6 +30,7 @@ __all__ = [
     "BodyModel",
     "load",
     "load_regressor",
+    "read",
 ]
 
 JOINT_NAMES = {
@@ -51,9 +52,10 @@ KEYPOINTS_21 = (0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19, 7, 
 
 # Vertex and joint counts that tell one schema from the other.
 _SHAPES = {"body": (6890, 24), "hand": (778, 16)}
-# Fingertip vertices of the official MANO mesh, for files that do not name their own. METRO's text
-# names the same; its matrix has 445, a neighbour, for the middle finger.
-_MANO_TIPS = (745, 317, 444, 556, 673)
+# Fingertip vertices of the official MANO mesh, thumb to little finger, for files that do not name
+# their own: FreiHAND's, where its evaluation_xyz.json has the tips. METRO's text names 745, 317,
+# 444, 556 and 673.
+_MANO_TIPS = (744, 320, 443, 555, 672)
 # Vertices of the official SMPL mesh between the lids of the left and the right eye.
 _SMPL_EYES = [vertex_ids["smplh"][name] for name in ("leye", "reye")]
 
@@ -151,7 +153,13 @@ _OWN_KEYS = ("joint_regressor", "parts", "tips")  # of our own files, beside the
 
 
 def load(path: str | Path) -> BodyModel:
-    """Load a body or a right hand from an npz or an official pickle; which one, its shapes tell.
+    """Load a body or a right hand from an npz or an official pickle; errors as in `read`."""
+    return BodyModel(*read(path))
+
+
+def read(path: str | Path) -> tuple[str, dict[str, np.ndarray]]:
+    """Body or hand, as its shapes tell, and the entries of a model file that a model is made of:
+    those of the schema and our own, checked, sparse ones filled up. Others are not looked at.
 
     Raises:
         FileNotFoundError, ValueError: one line that names the file, the fault and the remedy.
@@ -166,7 +174,7 @@ def load(path: str | Path) -> BodyModel:
     keys = [*_KEYS[subject], *(key for key in _OWN_KEYS if key in data)]
     data = {key: _entry(path, data, subject, key) for key in keys}
     _check_sense(path, data, subject)
-    return BodyModel(subject, data)
+    return subject, data
 
 
 def load_regressor(path: str | Path, joints: int) -> Tensor:

@@ -23,8 +23,8 @@ def credible_level(U: PoseDistribution, joints: Tensor) -> Tensor:
     """
     bins = ((joints / U.cube + 0.5) * U.side).long().clamp(0, U.side - 1)
     levels = []
-    for E_xy, z_given_x, (x, y, z) in zip(U.E_xy, U.z_given_x, bins.permute(0, 2, 1), strict=True):
-        p = E_xy[..., None] * z_given_x[:, None]  # J x S(y) x S(x) x S(z)
+    for one, (x, y, z) in zip(U.parts(1), bins.permute(0, 2, 1), strict=True):
+        p = (one.E_xy[..., None] * one.z_given_x[:, :, None])[0]  # J x S(y) x S(x) x S(z)
         true = p[torch.arange(len(p)), y, x, z][:, None, None, None]
         likelier, alike = (p * (p > true)).sum((1, 2, 3)), (p * (p == true)).sum((1, 2, 3))
         levels.append(likelier + alike / 2)

@@ -9,7 +9,9 @@ import argparse
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +48,7 @@ examples:
 DOCTOR = """\
 examples:
   hmdiff doctor                       what the licensed profile lacks in data/raw
-  hmdiff doctor --rehearse            and a small batch of each data set through every stage
+  hmdiff doctor --rehearse            and a small batch of the study's own sets through every stage
   hmdiff doctor --profile default --rehearse
 
 Run it in the project's folder. data/raw/README.md says where the files come from.
@@ -140,34 +142,49 @@ def recover(given: argparse.Namespace) -> int:
     """Every picture and box in turn; one that fails is told, and the others go on."""
     from tqdm import tqdm
 
-    from .recovery import boxes, bundle, pictures
+    from .recovery import bundle, pictures
 
     if given.box and given.boxes:
         raise ValueError("--box and --boxes exclude one another; give one of them")
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"{given.out}: not a folder; give another with -o")
-    system = bundle.load(given.weights or bundle.RELEASED, given.subject)
-    listed = boxes.read(given.boxes) if given.boxes else None
+    weights = given.weights or bundle.RELEASED
+    with reading(weights):
+        system = bundle.load(weights, given.subject)
     failed, taken, paths = 0, set(), []
     for path in given.pictures:
         try:
-            found = pictures.find(path)
+            with reading(path):
+                found = pictures.find(path)
+                rest = pictures.left_out(path, found)
             paths += found
-            if rest := pictures.left_out(path, found):
+            if rest:
                 say(rest)
         except (OSError, ValueError) as error:
             failed += tell(path, error)
-    asked = {path: given.box or [None] for path in paths}
-    if listed is not None:
-        asked = {path: listed.get(path.name, []) for path in paths}
-        if others := listed.keys() - {path.name for path in paths}:
-            say(f"{given.boxes}: {len(others)} of its pictures were not given ({min(others)}, ...)")
+    asked = listed(given.boxes, paths) if given.boxes else {p: given.box or [None] for p in paths}
     with tqdm(total=sum(map(len, asked.values())), unit="mesh", disable=None) as bar:
         for path, its_boxes in asked.items():
             for failure in recover_from(path, its_boxes, system, given, taken):
                 failed += failure
                 bar.update()
     return 1 if failed else 0
+
+
+def listed(file: Path, paths: list[Path]) -> dict[Path, list]:
+    """The boxes of each picture in a `--boxes` file; ValueError where a name is of two pictures."""
+    from .recovery import boxes
+
+    with reading(file):
+        found = boxes.read(file)
+    asked = {path: found.get(path.name, []) for path in paths}
+    for name, count in Counter(path.name for path in asked).items():
+        if count > 1:
+            fault = f"{count} of the pictures given are called {shown(name)}"
+            raise ValueError(f"{file}: {fault}; recover their folders one by one")
+    if others := found.keys() - {path.name for path in paths}:
+        say(f"{file}: {len(others)} of its pictures were not given ({min(others)}, ...)")
+    return asked
 
 
 def recover_from(
@@ -202,7 +219,9 @@ def render(given: argparse.Namespace) -> int:
     from .files import write_file
     from .recovery import delivery, surfaces
 
-    surface, out = surfaces.read(given.mesh), given.out or given.mesh.with_suffix(".png")
+    with reading(given.mesh):
+        surface = surfaces.read(given.mesh)
+    out = given.out or given.mesh.with_suffix(".png")
     surfaces.checked(out, (".png",))
     if given.out is None and out.exists():
         raise ValueError(f"{out}: there already; name the picture with -o")
@@ -217,7 +236,9 @@ def export(given: argparse.Namespace) -> int:
     """A mesh in another format or unit."""
     from .recovery import surfaces
 
-    surfaces.write(given.out, surfaces.read(given.mesh), given.unit)
+    with reading(given.mesh):
+        surface = surfaces.read(given.mesh)
+    surfaces.write(given.out, surface, given.unit)
     say(f"see {given.out}")
     return 0
 
@@ -261,8 +282,24 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What the system has against reading a file or folder as one line; no other -o would help."""
+    try:
+        if path.is_file():
+            path.open("rb").close()  # for its reader may take a refusal for damage
+        yield
+    except OSError as error:
+        if error.strerror is None:  # of our own, a whole line
+            raise
+        remedy = "change its permissions, or copy it to another place"
+        raise ValueError(
+            f"{error.filename or path}: cannot be read ({error.strerror}); {remedy}"
+        ) from None
+
+
 def line_of(error: Exception) -> str:
-    """What went wrong as one line; the system's own errors name a file and no remedy."""
+    """What went wrong as one line; the system's own errors of writing name a file, no remedy."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{shown(error.filename)}: {error.strerror}; choose another place with -o"
     return " ".join(shown(error).split())

@@ -4,12 +4,12 @@ f is linear, so the mesh that U's mean asks for needs no descent. At each step
 
     h0_hat <- h0_hat + G_k (u - f h0_hat)
 
-with the gain G_k (3V x 3J) that is best in the mean square: the ridge regression of what h0_hat
-misses on the gap that U shows. With the mean mesh in place of h0_hat this is the linear lift, and
-with one Gaussian joint noise it is a Kalman filter's update. The gain knows how far U can be
-trusted, joint by joint, so there is no gamma, no threshold and no gradient through g. It is fitted
-on the split that trains g, whose images phi has not seen. g has: where it misses less there than
-elsewhere, the gain trusts it too much.
+with the gain G_k (3V x 3J, kept transposed) that is best in the mean square: the ridge regression
+of what h0_hat misses on the gap that U shows. With the mean mesh in place of h0_hat this is the
+linear lift, and with one Gaussian joint noise it is a Kalman filter's update. The gain knows how
+far U can be trusted, joint by joint, so there is no gamma, no threshold and no gradient through g.
+It is fitted on the split that trains g, whose images phi has not seen. g has: where it misses less
+there than elsewhere, the gain trusts it too much.
 
 The prediction aligns every chain with the mean of U. Hypotheses align each with a pose of its own,
 so that they show how unsure U is: u_i ~ U, drawn in towards its mean by one factor, the `width`.
@@ -18,6 +18,7 @@ the hypotheses is as large as the error of the prediction, in the mean over vali
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ from .sampler import standard_noise
 from .splits import Split
 from .train import predict
 
-NAME = "Ours+"
+PLUS = "Ours+"
 ORACLE = "Lift of the true joints"
 FITTED_ON = 6000  # images of the split that trains g; 1,500 cost bodies 2.5 mm of MPVE
 WIDTH_ON, POSES = 192, 5  # validation images, and poses of each, for the width of hypotheses
@@ -101,8 +102,7 @@ def reverse(
     u, alpha = u.flatten(0, 1).to(f), g.alpha
     c = g.condition(part.f_I.to(f), part.heat.to(f))
     image = torch.arange(len(part), device=f.device).repeat_interleave(n)
-    ks = timesteps(len(alpha) - 1, steps)
-    for i, (k, k_prev) in enumerate(zip(ks, [*ks[1:], 0], strict=True)):
+    for i, (k, k_prev) in enumerate(pairwise([*timesteps(len(alpha) - 1, steps), 0])):
         at_k = torch.full((CHAINS,), k, device=f.device)
         s = torch.cat(
             [
@@ -176,21 +176,21 @@ def evaluate_plus(bench: Bench, knobs: Knobs, split: Split, g_split: Split) -> p
         h_0 = predict_plus(bench, knobs, split, fit_gains(bench, g_split, knobs.steps))
         errors = measure(bench, h_0, split)
         found = {"steps": knobs.steps, "hypotheses": knobs.hypotheses}
-        return rows(bench, NAME, errors, split, **found)
+        return rows(bench, PLUS, errors, split, **found)
 
-    key = {"method": NAME, "knobs": vars(knobs)}
+    key = {"method": PLUS, "knobs": vars(knobs)}
     return remembered(bench, key, "image", (split, g_split), make)
 
 
-def sweep_plus(bench: Bench, split: Split, g_split: Split) -> tuple[pd.DataFrame, dict]:
+def sweep_plus(bench: Bench, split: Split, g_split: Split) -> tuple[pd.DataFrame, Knobs]:
     """Tune the steps of Ours+ on validation images; as `evaluate.sweep`."""
     frames, knobs = {}, default_knobs(bench.params)
-    for steps in tqdm(bench.params.tune.plus_steps, desc=f"{bench.subject} {NAME} {bench.seed}"):
+    for steps in tqdm(bench.params.tune.plus_steps, desc=f"{bench.subject} {PLUS} {bench.seed}"):
         frame = evaluate_plus(bench, replace(knobs, steps=steps), split, g_split)
         frames[steps] = frame.assign(knob="steps", value=float(steps))
     errors = {steps: frame["MPVE"].mean() for steps, frame in frames.items()}
     best = smallest(errors, bench.params.tune.slack)
-    return pd.concat(frames.values(), ignore_index=True), vars(replace(knobs, steps=best))
+    return pd.concat(frames.values(), ignore_index=True), replace(knobs, steps=best)
 
 
 def evaluate_lift_of_baseline(bench: Bench, split: Split, g_split: Split) -> pd.DataFrame:

@@ -9,9 +9,10 @@ lift of U, outlast a longer training.
 import pandas as pd
 from tqdm import tqdm
 
-from . import closed_form
+from .closed_form import PLUS, evaluate_plus, sweep_plus
 from .evaluate import (
     BASELINES,
+    CHECKPOINTS,
     LIFT,
     Bench,
     Knobs,
@@ -20,21 +21,19 @@ from .evaluate import (
     evaluate_baseline,
     evaluate_lift,
 )
-from .evaluate import METHODS as DIFFUSION
 from .splits import Split
 from .train import LENGTHS
 
 DIFFUSIONS = ("Image Feature", "Pose Feature", "Both Features", "Ours")
 # What is compared, and the trained system of each; the lift has none, it is the same throughout.
-SYSTEMS = {name: DIFFUSION[name].checkpoint for name in DIFFUSIONS}
-SYSTEMS |= BASELINES | {closed_form.NAME: "image"}
-METHODS = (*SYSTEMS, LIFT)
+SYSTEMS = {name: CHECKPOINTS[name] for name in (*DIFFUSIONS, *BASELINES)} | {PLUS: "image"}
+COMPARED = (*SYSTEMS, LIFT)
 
 
 def benches(bench: Bench) -> dict[str, Bench]:
     """By length of training, the shortest first: a bench whose systems are of that length, which
     for "" is the tables' own."""
-    names = sorted(["", *bench.params.readings.lengths], key=lambda name: LENGTHS.get(name, 1))
+    names = sorted(["", *bench.params.readings.lengths], key=LENGTHS.get)
     return {name: bench.of_length(name, SYSTEMS.values()) for name in names}
 
 
@@ -43,19 +42,19 @@ def tune(bench: Bench, split: Split, g_split: Split) -> dict[str, Knobs]:
     with tqdm(desc=f"{bench.subject} tuning") as bar:
         search = Search(bench, split, bar)
         knobs = {name: search.tuned(name) for name in DIFFUSIONS}
-    _, plus = closed_form.sweep_plus(bench, split, g_split)
-    return knobs | {closed_form.NAME: Knobs(**plus)}
+    _, knobs[PLUS] = sweep_plus(bench, split, g_split)
+    return knobs
 
 
 def evaluate_length(
     bench: Bench, knobs: dict[str, Knobs], split: Split, g_split: Split
 ) -> pd.DataFrame:
-    """Per-image errors of METHODS on test images."""
+    """Per-image errors of COMPARED on test images."""
     return pd.concat(
         [
             *(evaluate(bench, name, knobs[name], split) for name in DIFFUSIONS),
             *(evaluate_baseline(bench, name, split) for name in BASELINES),
-            closed_form.evaluate_plus(bench, knobs[closed_form.NAME], split, g_split),
+            evaluate_plus(bench, knobs[PLUS], split, g_split),
             evaluate_lift(bench, split),
         ],
         ignore_index=True,

@@ -21,6 +21,7 @@ a diffusion be behind for want of training, those of Table 4 are scored as well 
 for longer.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -31,8 +32,8 @@ from tqdm import tqdm
 
 from . import hypotheses
 from .checkpoint import fingerprint
-from .closed_form import NAME, POSES, WIDTH_ON, Gains, poses
-from .evaluate import LIFT, METHODS, Bench, lift, remembered
+from .closed_form import PLUS, POSES, WIDTH_ON, Gains, poses
+from .evaluate import CHECKPOINTS, LIFT, Bench, Knobs, lift, remembered
 from .pose import PoseDistribution
 from .splits import Split
 from .train import LENGTHS, predict
@@ -40,11 +41,7 @@ from .train import LENGTHS, predict
 DIFFUSIONS = ("Image Feature", "Pose Feature", "Both Features", "Ours", "Ours w/ H_U")
 LIFTED = "Linear lift of samples of U"
 LONGER = ("Image Feature", "Pose Feature", "Both Features")  # scored after longer trainings too
-SCEPTICS = ("Baseline A", LIFT, LIFTED)
-# The trained system of each, where there is one.
-VARIANTS = {name: METHODS[name].checkpoint for name in DIFFUSIONS}
-VARIANTS |= {NAME: "image", "Baseline A": "baseline_a"}
-
+NO_DIFFUSION = ("Baseline A", LIFT, LIFTED)
 
 SCORES = {"score": "vertex by vertex", "whole": "of the whole mesh", "edges": "of edge lengths"}
 
@@ -97,12 +94,12 @@ def lifted(bench: Bench, split: Split, val: Split, N: int) -> Tensor:
 
 
 def evaluate(
-    bench: Bench, tuned: dict[str, dict], split: Split, gains: Gains, val: Split
+    bench: Bench, tuned: dict[str, Knobs], split: Split, gains: Gains, val: Split
 ) -> pd.DataFrame:
     """Scores of the sceptics, of Ours+ as tuned, and of DIFFUSIONS with each number of steps.
 
     Args:
-        tuned: the tuned knobs of each method, as `evaluate.sweep` gives them.
+        tuned: the knobs of each method.
         gains: those of Ours+, fitted for its tuned steps.
         val: validation images, which the spread of lifted samples is fitted on.
 
@@ -111,17 +108,18 @@ def evaluate(
         fourfold" if trained for so long), steps (0: no diffusion), and what `score` finds.
     """
     chosen = bench.params.hypotheses
-    runs = [(name, name, 0, bench) for name in SCEPTICS]
-    runs += [(NAME, NAME, tuned[NAME]["steps"], bench)]
+    runs = [(name, name, 0, bench) for name in NO_DIFFUSION]
+    runs += [(PLUS, PLUS, tuned[PLUS].steps, bench)]
     runs += [(name, name, steps, bench) for name in DIFFUSIONS for steps in chosen.steps]
     for length in (name for name in bench.params.readings.lengths if LENGTHS[name] > 1):
-        longer = bench.of_length(length, [VARIANTS[name] for name in LONGER])
+        longer = bench.of_length(length, [CHECKPOINTS[name] for name in LONGER])
         names = [(f"{name}, {length}", name) for name in LONGER]
         runs += [(*name, steps, longer) for name in names for steps in chosen.steps]
     frames = []
     for label, name, steps, of in tqdm(runs, desc=f"{bench.subject} scores"):
-        variant = VARIANTS.get(name, "image")
-        key = {"scored": name, "steps": steps, "N": chosen.scored, "tuned": tuned.get(name)}
+        variant = CHECKPOINTS.get(name, "image")
+        key = {"scored": name, "steps": steps, "N": chosen.scored}
+        key |= {"tuned": vars(tuned[name]) if name in tuned else None}
         key |= {"gains": fingerprint(gains.G), "width": gains.width}
         make = partial(evaluate_one, of, name, steps, tuned, split, gains, val)
         frame = remembered(of, key, variant, (split, val), make)
@@ -130,7 +128,7 @@ def evaluate(
 
 
 def evaluate_one(
-    bench: Bench, name: str, steps: int, tuned: dict[str, dict], split: Split, gains: Gains,
+    bench: Bench, name: str, steps: int, tuned: dict[str, Knobs], split: Split, gains: Gains,
     val: Split,
 ) -> pd.DataFrame:  # fmt: skip
     """The rows of one method and number of steps, see `evaluate`."""
@@ -142,7 +140,7 @@ def evaluate_one(
     elif name == LIFTED:
         h_0 = lifted(bench, split, val, N)
     else:
-        knobs = {name: tuned[name] | {"steps": steps}}
+        knobs = {name: replace(tuned[name], steps=steps)}
         h_0 = hypotheses.draw(bench, name, knobs, split, gains, N).h_0
     frame = split.index[["image", "dataset", "person"]].assign(method=name, steps=steps)
     return frame.assign(**score(bench, h_0.cpu(), split))

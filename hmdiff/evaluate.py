@@ -7,7 +7,6 @@ code serves the sweeps and the final tables.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +28,8 @@ from .metrics import METRICS, Protocol, evaluate_joints, evaluate_meshes, protoc
 from .params import Params, Tune
 from .sampler import Guidance, Samples, sample
 from .splits import Split
-from .train import OnePass, load_system, predict
+from .stored import read_meta
+from .train import OnePass, load_system, name_of, predict
 
 LIFT = "Linear lift of mean(U)"
 BARE_POSES = ("Detected pose u_c", "Mean of U")  # sceptic's rows without a mesh
@@ -44,17 +44,17 @@ class Method:
     """One row of the tables.
 
     Attributes:
-        checkpoint: the trained variant (train.VARIANTS).
+        checkpoint: the trained variant (train.TRAINED).
+        tuned: the method whose tuned knobs it uses.
         at, D_K: where U pulls and what the gap is relative to, see `sampler.Guidance`.
         prior: U itself, its mode u_c in every place of the N samples, or U with a depth that does
             not depend on x.
         start: Gaussian noise, or H_U.
         strategy: whether the activation strategy may end the guidance.
-        tuned: the method whose tuned knobs it uses.
     """
 
     checkpoint: str
-    tuned: str
+    tuned: str = "Ours"
     at: Literal["h0_hat", "h0_hat, g constant", "h_k", "none"] = "none"
     prior: Literal["U", "u_c", "marginal depth"] = "U"
     start: Literal["noise", "H_U"] = "noise"
@@ -68,21 +68,23 @@ METHODS = {
     "Both Features": Method("both", "Both Features"),
     "Ours w/ H_U": Method("image", "Ours w/ H_U", start="H_U"),
     "Direct L2": Method("image", "Direct L2", at="h_k"),
-    "Ours w/ u_c": Method("image", "Ours", at="h0_hat", prior="u_c"),
-    "Ours w/o AS": Method("image", "Ours", at="h0_hat", strategy=False),
-    "Ours": Method("image", "Ours", at="h0_hat"),
+    "Ours w/ u_c": Method("image", at="h0_hat", prior="u_c"),
+    "Ours w/o AS": Method("image", at="h0_hat", strategy=False),
+    "Ours": Method("image", at="h0_hat"),
 }
 # Ours, with one thing that the paper leaves open read in another way.
 READINGS = {
-    "Gradient with g held constant": Method("image", "Ours", at="h0_hat, g constant"),
-    "D_K at h_K": Method("image", "Ours", at="h0_hat", D_K="h_K"),
-    "Depth of U independent of x": Method("image", "Ours", at="h0_hat", prior="marginal depth"),
-    "g puts out the noise": Method("epsilon", "Ours", at="h0_hat"),
-    "g puts out the mesh": Method("h0", "Ours", at="h0_hat"),
-    "L_Diff's target as printed": Method("literal", "Ours", at="h0_hat"),
-    "alpha linear in k": Method("alpha", "Ours", at="h0_hat"),
-    "Vertex ids start at random": Method("random_ids", "Ours", at="h0_hat"),
+    "Gradient with g held constant": Method("image", at="h0_hat, g constant"),
+    "D_K at h_K": Method("image", at="h0_hat", D_K="h_K"),
+    "Depth of U independent of x": Method("image", at="h0_hat", prior="marginal depth"),
+    "g puts out the noise": Method("epsilon", at="h0_hat"),
+    "g puts out the mesh": Method("h0", at="h0_hat"),
+    "L_Diff's target as printed": Method("literal", at="h0_hat"),
+    "alpha linear in k": Method("alpha", at="h0_hat"),
+    "Vertex ids start at random": Method("random_ids", at="h0_hat"),
 }
+# The trained system of each.
+CHECKPOINTS = {name: m.checkpoint for name, m in (METHODS | READINGS).items()} | BASELINES
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Bench:
     def system(self, variant: str) -> Denoiser | Baseline:
         """The trained system of a variant."""
         if variant not in self.systems:
-            folder = self.data / "checkpoints" / f"{self.subject}-{variant}-{self.seed}"
+            folder = self.data / "checkpoints" / name_of(self.subject, variant, self.seed)
             self.systems[variant] = load_system(folder / "model.safetensors", self.params)
         return self.systems[variant]
 
@@ -167,6 +169,11 @@ def default_knobs(params: Params) -> Knobs:
     """The sampler block of params.yaml."""
     s = params.sampler
     return Knobs(s.steps, s.gamma, s.r, s.N, s.hypotheses, s.eta)
+
+
+def read_knobs(path: Path) -> dict[str, Knobs]:
+    """The tuned knobs of each method, as the `tune` stage writes them; errors of `read_meta`."""
+    return {name: Knobs(**values) for name, values in read_meta(path).items()}
 
 
 @torch.no_grad()
@@ -268,6 +275,8 @@ def measure_pose(bench: Bench, pose: Tensor, split: Split) -> dict[str, np.ndarr
     if not bench.protocol.skeleton:
         return {name: np.full(len(pose), np.nan) for name in METRICS}
     truth = bench.joint_regressor @ split.mesh * 1000
+    if split.mocap is not None:
+        truth = torch.where(split.mocap.isnan(), truth, split.mocap * 1000)
     errors = evaluate_joints(pose * (1000 * split.scale_m), truth, bench.protocol)
     return {name: errors[name].numpy() for name in METRICS}
 
@@ -298,35 +307,24 @@ def remembered(
         return make()
     networks = (bench.system(variant), bench.upsampler, bench.lift)
     weights = (tensor for network in networks for tensor in network.state_dict().values())
-    images = (tensor for split in splits for tensor in (split.f_I, split.heat, split.h_0))
-    on = fingerprint((*weights, bench.mesh.f, *images))
+    own = fingerprint((*weights, bench.mesh.f, bench.joint_regressor))
+    on = [own, *(split.content for split in splits)]
     return bench.memo(key | {"subject": bench.subject, "seed": bench.seed, "on": on}, make)
 
 
 def evaluate(bench: Bench, name: str, knobs: Knobs, split: Split) -> pd.DataFrame:
     """A diffusion method's per-image errors; the prediction is the centre of its hypotheses."""
-    variant = (METHODS | READINGS)[name].checkpoint
+
+    def make() -> pd.DataFrame:
+        samples = run(bench, (METHODS | READINGS)[name], knobs, split, bench.seed)
+        errors = measure(bench, samples.h_0.mean(dim=1), split)
+        found = {key: getattr(knobs, key) for key in ("steps", "hypotheses", "gamma", "r", "N")}
+        found["diverged"] = samples.diverged.float().mean(dim=1).numpy()
+        found["active"] = samples.active.float().mean(dim=(0, 2)).numpy()
+        return rows(bench, name, errors, split, **found)
+
     key = {"method": name, "knobs": vars(knobs)}
-    make = partial(evaluate_anew, bench, name, knobs, split)
-    return remembered(bench, key, variant, (split,), make)
-
-
-def evaluate_anew(bench: Bench, name: str, knobs: Knobs, split: Split) -> pd.DataFrame:
-    """`evaluate`, whatever the bench remembers."""
-    samples = run(bench, (METHODS | READINGS)[name], knobs, split, bench.seed)
-    return rows(
-        bench,
-        name,
-        measure(bench, samples.h_0.mean(dim=1), split),
-        split,
-        steps=knobs.steps,
-        hypotheses=knobs.hypotheses,
-        gamma=knobs.gamma,
-        r=knobs.r,
-        N=knobs.N,
-        diverged=samples.diverged.float().mean(dim=1).numpy(),
-        active=samples.active.float().mean(dim=(0, 2)).numpy(),
-    )
+    return remembered(bench, key, CHECKPOINTS[name], (split,), make)
 
 
 def evaluate_sceptics(bench: Bench, split: Split, mean: Tensor) -> pd.DataFrame:
@@ -336,11 +334,12 @@ def evaluate_sceptics(bench: Bench, split: Split, mean: Tensor) -> pd.DataFrame:
         mean: the mean coarse mesh of the split that trains g, (V, 3).
     """
     n, (detected, mean_of_U) = len(split), BARE_POSES
+    u_c = torch.cat([U.mode() for U in split.U.parts()])
     return pd.concat(
         [
             rows(bench, "Mean pose", measure(bench, mean.expand(n, -1, -1), split), split),
             evaluate_lift(bench, split),
-            rows(bench, detected, measure_pose(bench, split.U.mode(), split), split),
+            rows(bench, detected, measure_pose(bench, u_c, split), split),
             rows(bench, mean_of_U, measure_pose(bench, split.u_mean, split), split),
         ],
         ignore_index=True,
@@ -380,7 +379,7 @@ def grids(tune: Tune) -> dict[str, dict[str, tuple]]:
     return {name: first | {"steps": tune.steps, "eta": tune.eta} for name, first in firsts.items()}
 
 
-def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, dict]]:
+def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, Knobs]]:
     """Tune every diffusion method on validation images. Ours is also swept over r and N, for the
     figures; r and N stay at the paper's values.
 
@@ -394,7 +393,7 @@ def sweep(bench: Bench, split: Split) -> tuple[pd.DataFrame, dict[str, dict]]:
         tuned = {name: search.tuned(name) for name in grids(tune)}
         search.tried("Ours", tuned["Ours"], "r", tune.r)
         search.tried("Ours", tuned["Ours"], "N", tune.N)
-    return pd.concat(search.frames, ignore_index=True), {n: vars(k) for n, k in tuned.items()}
+    return pd.concat(search.frames, ignore_index=True), tuned
 
 
 @dataclass

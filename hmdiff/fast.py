@@ -35,7 +35,7 @@ from .device import best_dtype
 from .diffusion import ddim_step, noise_from_h0, sigma, timesteps
 from .evaluate import Bench, Knobs, Method, batches, by_image, targets
 from .linear import Upsampler
-from .sampler import DIVERGED, Samples, standard_noise
+from .sampler import Samples, finished, standard_noise
 from .splits import Split
 
 Pullback = Callable[[Tensor], Tensor]
@@ -244,8 +244,8 @@ def sample(
     mean, D_K = mean[image], None
     h_k = standard_noise(u.new_empty(len(image), f.shape[1], 3), generator)
     act = torch.ones(len(image), dtype=torch.bool, device=f.device)
-    R, active, ks = [], [], timesteps(len(g.alpha) - 1, steps)
-    for k, k_prev in zip(ks, [*ks[1:], 0], strict=True):
+    R, active = [], []
+    for k, k_prev in pairwise([*timesteps(len(g.alpha) - 1, steps), 0]):
         s, h0_hat, gradient = torch.empty_like(h_k), torch.empty_like(h_k), torch.zeros_like(h_k)
         D_k = spread.clone()
         for group in (act.nonzero()[:, 0], (~act).nonzero()[:, 0]):
@@ -266,9 +266,7 @@ def sample(
         z_k = standard_noise(h_k, generator) if eta else torch.zeros_like(h_k)
         h_k = ddim_step(s, h0_hat, float(g.alpha[k_prev]), sigma_k, z_k)
         h_k = h_k - gamma * act[:, None, None] * gradient
-    diverged = ~(h_k.flatten(1).abs().amax(dim=1) < DIVERGED)
-    h_0 = torch.where(diverged[:, None, None], torch.zeros_like(h_k), h_k)
-    return Samples(h_0, torch.stack(R), torch.stack(active), diverged)
+    return finished(h_k, R, active)
 
 
 @torch.no_grad()
@@ -325,9 +323,9 @@ def sample_plus(
         g = bind(bench, "image", part, dtype)
         image = torch.arange(len(part), device=f.device).repeat_interleave(n)
         h_k = standard_noise(u.new_empty(len(u), f.shape[1], 3), generator)
-        ks = timesteps(len(g.alpha) - 1, knobs.steps)
+        ks = [*timesteps(len(g.alpha) - 1, knobs.steps), 0]
         every = torch.arange(len(u), device=f.device)
-        for G, k, k_prev in zip(gains.G, ks, [*ks[1:], 0], strict=True):
+        for G, (k, k_prev) in zip(gains.G, pairwise(ks), strict=True):
             seen = [g.estimate(h_k[now], k, image[now])[1] for now in g.chunks(every)]
             h0_hat = align(torch.cat(seen), u, f, G)
             s = noise_from_h0(h_k, h0_hat, g.alpha[k])

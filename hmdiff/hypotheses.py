@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from scipy.stats import chi, spearmanr
 
-from .closed_form import NAME, Gains, sample_plus
+from .closed_form import PLUS, Gains, sample_plus
 from .evaluate import METHODS, Bench, Knobs, full_mesh_mm, measure, run
 from .sampler import Samples
 from .splits import Split
@@ -29,27 +29,27 @@ MEASURED = ("MPVE", "MPJPE", "PA_MPJPE")
 
 
 def draw(
-    bench: Bench, name: str, tuned: dict[str, dict], split: Split, gains: Gains, N: int
+    bench: Bench, name: str, tuned: dict[str, Knobs], split: Split, gains: Gains, N: int
 ) -> Samples:
     """N hypotheses of a method for each image of a split, h_0 (n, N, V_coarse, 3).
 
     Args:
-        tuned: the tuned knobs of each method, as `evaluate.sweep` gives them.
+        tuned: the knobs of each method.
         gains: those of Ours+, fitted for its tuned steps.
 
     Raises:
         ValueError: no method has that name.
     """
-    if name == NAME:
-        knobs = replace(Knobs(**tuned[NAME]), hypotheses=N)
+    if name == PLUS:
+        knobs = replace(tuned[PLUS], hypotheses=N)
         h_0 = sample_plus(bench, knobs, split, gains, bench.seed)
         untraced = h_0.new_empty(0)
         return Samples(h_0, untraced, untraced, torch.zeros(h_0.shape[:2], dtype=torch.bool))
     if name not in METHODS:
-        known = ", ".join([*METHODS, NAME])
+        known = ", ".join([*METHODS, PLUS])
         raise ValueError(f"params.yaml: hypotheses.methods: no method {name!r}; known are {known}")
     method = METHODS[name]
-    knobs = replace(Knobs(**tuned[method.tuned]), hypotheses=N)
+    knobs = replace(tuned[method.tuned], hypotheses=N)
     return run(bench, method, knobs, split, bench.seed)
 
 

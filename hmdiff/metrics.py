@@ -47,8 +47,9 @@ class Protocol:
         """One sentence: joint set, root, regressor, alignment."""
         mirror = "reflections allowed" if self.reflection else "no reflections"
         return (
-            f"{self.name}: {len(self.joints)} joints from {self.regressor} on both sides, "
-            f"rooted at joint {self.root}; Procrustes with scale, {mirror}, "
+            f"{self.name}: {len(self.joints)} joints from {self.regressor} on both sides, or true "
+            f"ones as measured where a set has them, rooted at joint {self.root}; Procrustes with "
+            f"scale, {mirror}, "
             "joints and vertices aligned separately"
         )
 

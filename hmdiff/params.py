@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,20 +18,31 @@ from pydantic import (
     model_validator,
 )
 
+
+def distinct(values: tuple) -> tuple:
+    """The values, if none is there twice."""
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} is there twice; remove one")
+    return values
+
+
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0)]
 Length = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Subject = Literal["body", "hand"]
 T = TypeVar("T")
 Grid = Annotated[tuple[T, ...], Field(min_length=1)]  # values to try
+Distinct = Annotated[tuple[T, ...], AfterValidator(distinct)]
 Source = Literal["studio", "raw"]
 
 
 class Block(BaseModel):
-    """A section of params.yaml."""
+    """A section of params.yaml; its numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Counts(Block):
@@ -41,19 +53,27 @@ class Counts(Block):
 
 class Studio(Block):
     image_px: Annotated[int, Field(ge=64, le=1024)]
-    seed: int
+    seed: Seed
     threedpw: Counts
     human36m: Counts
     freihand: Counts
 
 
 Dataset = Literal["threedpw", "human36m", "freihand", "coco", "mpii", "muco", "up3d"]
+Layout = Literal["threedpw", "human36m", "freihand", "pose2mesh", "tsv", "spin"]
 STUDY = ("threedpw", "human36m", "freihand")  # sets that every study reads
 
 
 def subject_of(dataset: Dataset) -> Subject:
     """What a data set shows."""
     return "hand" if dataset == "freihand" else "body"
+
+
+def check_layout(dataset: Dataset, layout: Layout) -> None:
+    """Raise ValueError for a layout that a data set is not published in."""
+    from .datasets import layout_of  # late: readers take their time to be imported
+
+    layout_of(dataset, "train", layout)
 
 
 class Extra(Block):
@@ -66,7 +86,7 @@ class Extra(Block):
     """
 
     dataset: Dataset
-    layout: Literal["threedpw", "human36m", "freihand", "pose2mesh", "tsv", "spin"] | None = None
+    layout: Layout | None = None
     root: Path
     filter: Literal["reader", "pose2mesh", "metro"] = "reader"
 
@@ -77,14 +97,32 @@ class Extra(Block):
             raise ValueError(f"{self.dataset} is read anyway; remove it")
         if self.root.is_absolute() or ".." in self.root.parts:
             raise ValueError(f"root {self.root} is not below the source's folder; move it there")
+        if self.layout:
+            check_layout(self.dataset, self.layout)
         return self
 
 
 class Prepare(Block):
+    """How samples are cut out and parted.
+
+    Attributes:
+        layouts: of the study's own sets, where it is not their usual one.
+    """
+
     box_scale: Annotated[float, Field(ge=1, le=3)]
     phi_fraction: Share
     upsampler_meshes: Positive
+    layouts: dict[Dataset, Layout] = {}
     extra: tuple[Extra, ...] = ()
+
+    @model_validator(mode="after")
+    def layouts_fit(self) -> "Prepare":
+        """Each names a set of the study and a layout that it is published in."""
+        for dataset, layout in self.layouts.items():
+            if dataset not in STUDY:
+                raise ValueError(f"layouts: {dataset} is none of the study's; name it in extra")
+            check_layout(dataset, layout)
+        return self
 
     @model_validator(mode="after")
     def extra_sets_differ(self) -> "Prepare":
@@ -141,7 +179,7 @@ class Phi(Mixed):
     weights: Path | None = None
     input_px: Annotated[int, Field(ge=64, multiple_of=32)]
     augment: Annotated[float, Field(ge=0, le=1)]
-    width: Positive
+    width: Annotated[int, Field(gt=0, multiple_of=2)]
     blocks: Positive
     modules: tuple[Positive, Positive, Positive]
     context_channels: Annotated[int, Field(ge=128, multiple_of=128)]
@@ -179,6 +217,13 @@ class Denoiser(Mixed):
     clip: Length
     weights: LossWeights = Field(alias="lambda")
     baseline_b_layers: dict[Subject, Positive]
+
+    @model_validator(mode="after")
+    def heads_share_the_width(self) -> "Denoiser":
+        """Each has as many channels as the others."""
+        if self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} do not divide a width of {self.width}")
+        return self
 
 
 class Sampler(Block):
@@ -226,11 +271,17 @@ class Search(Block):
     trials: tuple[Trial, ...] = Field(alias="try")
 
 
+Method = Literal[
+    "Image Feature", "Pose Feature", "Both Features", "Ours w/ H_U", "Direct L2", "Ours w/ u_c",
+    "Ours w/o AS", "Ours", "Ours+",
+]  # fmt: skip
+
+
 class Hypotheses(Block):
     images: Positive
     N: Annotated[int, Field(ge=2)]
-    sizes: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    methods: Annotated[tuple[str, ...], Field(min_length=1)]
+    sizes: Grid[Positive]
+    methods: Grid[Method]
     scored: Positive
     steps: Grid[Positive]
 
@@ -244,8 +295,8 @@ class Hypotheses(Block):
 
 class Readings(Block):
     images: Positive
-    train: tuple[Literal["epsilon", "h0", "literal", "alpha", "random_ids"], ...]
-    lengths: tuple[Literal["quarter", "fourfold"], ...]
+    train: Distinct[Literal["epsilon", "h0", "literal", "alpha", "random_ids"]]
+    lengths: Distinct[Literal["quarter", "fourfold"]]
 
 
 class Speed(Block):
@@ -263,7 +314,7 @@ class Params(Block):
 
     profile: str
     source: Source = "studio"  # releases from before there was a choice do not say
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    seeds: Annotated[Distinct[Seed], Field(min_length=1)]
     studio: Studio
     prepare: Prepare
     phi: Phi
@@ -291,6 +342,24 @@ class Params(Block):
         for key, steps in (least_asked | {"hypotheses.steps": max(scored)}).items():
             if steps > least:
                 raise ValueError(f"{key}: {steps} steps do not fit below tune.start_step {least}")
+        return self
+
+    @model_validator(mode="after")
+    def body_and_hand_have_their_own(self) -> "Params":
+        """What differs between them is there for both."""
+        phi, g = self.phi, self.g
+        parted = {"phi.cube_m": phi.cube_m, "phi.epochs": phi.epochs, "g.steps": g.steps}
+        for key, values in (parted | {"g.baseline_b_layers": g.baseline_b_layers}).items():
+            for subject in ("body", "hand"):
+                if subject not in values:
+                    raise ValueError(f"{key}: the {subject} has none; add {subject}")
+        return self
+
+    @model_validator(mode="after")
+    def heatmaps_fit_g(self) -> "Params":
+        """g reads 14 x 14 cells, each of 4 x 4 bins of a heatmap."""
+        if self.phi.heatmap_px != 56:
+            raise ValueError(f"phi.heatmap_px: g reads heatmaps of 56, not {self.phi.heatmap_px}")
         return self
 
     @model_validator(mode="after")

@@ -11,11 +11,16 @@ covers (i/S - 1/2) * cube to ((i + 1)/S - 1/2) * cube. `cube` has the unit of th
 that of normalised meshes.
 """
 
+from collections.abc import Iterator
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 # E_z says nothing of z at an x where it has no mass; there its marginal over z steps in.
 BACK_OFF = 1e-4
+POOL = 4  # bins of a heatmap, each way, that become one for g
 
 
 def image_feature(f_c: Tensor) -> Tensor:
@@ -28,6 +33,12 @@ def image_feature(f_c: Tensor) -> Tensor:
 def heatmaps(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (B x 2 x J x S x S) to E_xy over (y, x) and E_z over (x, z), each B x J x S x S."""
     return tuple(logits.flatten(-2).softmax(-1).view_as(logits).unbind(1))
+
+
+def pooled(E_xy: Tensor, E_z: Tensor) -> Tensor:
+    """What g sees of the heatmaps (B x J x S x S each), B x 2J x S/4 x S/4: E_xy of every joint,
+    then E_z; sums of 4 x 4 bins."""
+    return avg_pool2d(torch.cat([E_xy, E_z], dim=1), POOL) * POOL**2
 
 
 class PoseHead(nn.Module):
@@ -74,12 +85,20 @@ class PoseDistribution:
     def __init__(self, E_xy: Tensor, E_z: Tensor, cube: float):
         self.E_xy, self.E_z, self.cube = E_xy, E_z, cube
         self.side = E_xy.shape[-1]
-        x_mass, z_mass = E_z.sum(-1, keepdim=True), E_z.sum(-2, keepdim=True)
-        self.z_given_x = (E_z + BACK_OFF * z_mass) / (x_mass + BACK_OFF)  # B x J x S(x) x S(z)
+
+    @cached_property
+    def z_given_x(self) -> Tensor:
+        """B x J x S(x) x S(z); made where it is used, as E may lie on the disk."""
+        x_mass, z_mass = self.E_z.sum(-1, keepdim=True), self.E_z.sum(-2, keepdim=True)
+        return (self.E_z + BACK_OFF * z_mass) / (x_mass + BACK_OFF)
 
     def take(self, rows) -> "PoseDistribution":
         """U of some of the images, by position."""
         return PoseDistribution(self.E_xy[rows], self.E_z[rows], self.cube)
+
+    def parts(self, size: int = 256) -> Iterator["PoseDistribution"]:
+        """U of all the images, some at a time: of a large split it does not fit memory."""
+        return (self.take(slice(i, i + size)) for i in range(0, len(self.E_xy), size))
 
     def place(self, bins: Tensor) -> Tensor:
         """Positions in bins (0 to S) to coordinates (-cube/2 to cube/2)."""

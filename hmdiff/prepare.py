@@ -8,8 +8,9 @@ data/prepared/{body,hand}/ gets, for n samples in the order phi, g, val, test:
     joints.npy       n x J x 3, metres, camera axes, root-relative
     h0.npy           n x V x 3, the coarse mesh, likewise
     mesh_<split>.npy the full meshes of val and test, and of the first rows of g, likewise
-    mocap_<split>.npy of val and test, where a regressor is given: n x 17 x 3, Human3.6M's measured
-                     joints, metres, camera axes, rooted at their pelvis; NaN where there are none
+    mocap_<split>.npy of val and test, of licensed files: the joints that MPJPE is taken against,
+                     n x 17 x 3 of Human3.6M's motion capture or n x 21 x 3 of FreiHAND, metres,
+                     camera axes, rooted; NaN where a set has none
     meta.json        scale_m, mean_m, counts, and what the readers skipped, by reason
 
 The study's own sets give training, validation and test; extra ones (`prepare.extra`) come after
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 SPLITS = ("phi", "g", "val", "test")
 HELD_OUT = {"validation": "val", "test": "test"}
 ROOT = 0  # the pelvis, or the wrist; of Human3.6M's joints the pelvis as well
+MEASURED = {"body": 17, "hand": 21}  # joints that a set may hold predictions against
 ROWS_AT_ONCE = 1024
 
 
@@ -63,6 +65,7 @@ def prepare(
     out: Path,
     progress: bool = True,
     regressor: np.ndarray | None = None,
+    measured: bool = False,
 ) -> dict:
     """Read a subject's data sets and write `out` (see above); returns the content of meta.json.
 
@@ -71,10 +74,11 @@ def prepare(
         roots: the folder of each data set of that subject, extra ones included.
         model: the full body or hand.
         coarse: which of its vertices make the coarse mesh.
-        params: phi_fraction, upsampler_meshes and extra.
-        regressor: 17 x V_full, Human3.6M's joints from a mesh, on licensed bodies. Fits are then
-            judged by it, and measured joints are kept, to be compared with those that it gives.
-            The studio's bodies have none, and the joints in its files are those of its meshes.
+        params: phi_fraction, upsampler_meshes, layouts and extra.
+        regressor: 17 x V_full, Human3.6M's joints from a mesh, on licensed bodies: fits are judged
+            by it. The studio's bodies have none.
+        measured: whether to keep the joints that the files hold predictions against. The studio's
+            are those of its meshes.
 
     Raises:
         FileNotFoundError, ValueError: one line, with file and remedy; `out` is then as before.
@@ -82,8 +86,8 @@ def prepare(
     missing = [name for name, *_ in sets_of(subject, params) if name not in roots]
     if missing:
         raise ValueError(f"{subject}: no folder given for {', '.join(missing)}; add it to `roots`")
-    meshes, measured = params.upsampler_meshes, regressor is not None
-    with new_folder(out) as part, closing(Scratch(part, meshes, measured)) as scratch:
+    kept = (params.upsampler_meshes, MEASURED[subject] if measured else 0)
+    with new_folder(out) as part, closing(Scratch(part, *kept)) as scratch:
         bodies = (model, coarse.ids, regressor)
         skipped = _stream(subject, roots, bodies, params, scratch, progress)
         meta = _assemble(subject, scratch, part, skipped)
@@ -92,7 +96,8 @@ def prepare(
 
 def sets_of(subject: str, params: "Prepare") -> list[tuple]:
     """What is read for a subject: data set, layout (None: its usual one), filters, splits."""
-    own = [(name, None, "reader", ("train", *HELD_OUT)) for name in DATASETS[subject]]
+    layout, splits = params.layouts.get, ("train", *HELD_OUT)
+    own = [(name, layout(name), "reader", splits) for name in DATASETS[subject]]
     extra = [extra for extra in params.extra if subject_of(extra.dataset) == subject]
     return own + [(e.dataset, e.layout, e.filter, ("train",)) for e in extra]
 
@@ -107,10 +112,11 @@ class Scratch:
 
     A row is a line of JSON; only its place is held in memory. Of g's full meshes a uniform random
     choice of `kept` stays (reservoir sampling, fixed seed): `reservoir` are the rows that have one.
+    Of val and test, `measured` joints a sample stay, NaN where it has none; for 0 no file is made.
     """
 
-    def __init__(self, folder: Path, kept: int, mocap: bool = False):
-        self.folder, self.kept, self.mocap = folder, kept, mocap
+    def __init__(self, folder: Path, kept: int, measured: int = 0):
+        self.folder, self.kept, self.measured = folder, kept, measured
         self.rows = {split: array("q") for split in SPLITS}  # where each begins in its file
         self.reservoir: list[int] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -134,8 +140,9 @@ class Scratch:
             self._maybe_keep(place, vertices)
         elif split != "phi":
             self._write(f"mesh_{split}", vertices)
-            if self.mocap:
-                joints = np.full((17, 3), np.nan) if sample.mocap_m is None else sample.mocap_m
+            if self.measured:
+                none = np.full((self.measured, 3), np.nan)
+                joints = none if sample.measured_m is None else sample.measured_m
                 self._write(f"mocap_{split}", (joints - joints[ROOT]).astype(np.float32))
 
     def _maybe_keep(self, place: int, vertices: np.ndarray) -> None:
@@ -257,7 +264,7 @@ def _assemble(subject: str, scratch: Scratch, part: Path, skipped: dict[str, Cou
             part / f"{kind}.npy",
             [(scratch.array(f"{kind}_{split}"), scratch.order(split)) for split in SPLITS],
         )
-    held_out = [f"mocap_{split}" for split in HELD_OUT.values()] if scratch.mocap else []
+    held_out = [f"mocap_{split}" for split in HELD_OUT.values()] if scratch.measured else []
     for name in [*(f"mesh_{split}" for split in SPLITS[1:]), *held_out]:
         rows = scratch.array(name)
         _gather(part / f"{name}.npy", [(rows, np.arange(len(rows)))])

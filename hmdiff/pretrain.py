@@ -15,14 +15,17 @@ same weights, bit for bit.
 
 import hashlib
 import math
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.lib import format as npy
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -30,7 +33,7 @@ from . import crops, params, processes
 from .checkpoint import Resume, load_weights, save_weights
 from .cropsets import CropSet, Plan
 from .device import best_device
-from .files import new_file, write_file
+from .files import new_file, temporary, write_file
 from .hrnet import HRNet
 from .imagenet import load_imagenet
 from .pose import (
@@ -41,9 +44,8 @@ from .pose import (
     image_feature,
     in_crop,
     picture_loss,
+    pooled,
 )
-
-POOL = 4  # E_xy and E_z of 56 x 56 bins become 14 x 14 where they are a condition of g
 
 
 class Phi(nn.Module):
@@ -359,41 +361,52 @@ def extract_features(phi: Phi, data: CropSet, px: int, out: Path, split: str, ma
     out/{split}_u_mean.npy  float32, n x J x 3: the mean of U, normalised
     out/{split}_E.npy       float32, n x 2 x J x 56 x 56: E_xy and E_z; only where `maps` is true
     """
-    parts: dict[str, list[np.ndarray]] = {"f_I": [], "pooled": [], "u_mean": []}
-    if maps:
-        parts["E"] = []
     batches, total = predict(phi, data, px, 32), len(processes.mine(range(0, len(data), 32)))
-    for f_I, E_xy, E_z in tqdm(batches, total=total, desc=f"features, {split}"):
-        E = torch.stack([E_xy, E_z], dim=1)
-        pooled = nn.functional.avg_pool2d(E.flatten(1, 2), POOL) * POOL**2
-        parts["f_I"].append(f_I.half().numpy())
-        parts["pooled"].append(pooled.half().numpy())
-        parts["u_mean"].append(PoseDistribution(E_xy, E_z, phi.cube).mean().numpy())
-        if maps:
-            parts["E"].append(E.numpy())
-    for name, arrays in parts.items():
-        save_rows(out / f"{split}_{name}.npy", arrays)
+
+    def features() -> Iterator[dict[str, Tensor]]:
+        for f_I, E_xy, E_z in tqdm(batches, total=total, desc=f"features, {split}"):
+            u_mean = PoseDistribution(E_xy, E_z, phi.cube).mean()
+            found = {"f_I": f_I.half(), "pooled": pooled(E_xy, E_z).half(), "u_mean": u_mean}
+            yield found | ({"E": torch.stack([E_xy, E_z], dim=1)} if maps else {})
+
+    names = ["f_I", "pooled", "u_mean", *(["E"] if maps else [])]
+    write_rows({name: out / f"{split}_{name}.npy" for name in names}, features(), len(data))
 
 
-def save_rows(path: Path, own: list[np.ndarray]) -> None:
-    """Write the arrays of all processes, in order, as one.
+def write_rows(paths: dict[str, Path], batches: Iterator[dict[str, Tensor]], n: int) -> None:
+    """Write batches of rows as npy files of n rows each, never holding more than a batch: the maps
+    of a large split fill no memory.
 
-    Several leave theirs in files beside it, for the first to join: the maps of a large split are
-    more than every process can hold.
+    Every process leaves its rows beside the file; the first puts them together, after a header.
     """
-    files = [path.with_name(f"{path.name}.{i}") for i in range(processes.count())]
-    if len(files) == 1:
-        return put_rows(path, own)
-    put_rows(files[processes.rank()], own or [np.empty(0)])
-    processes.wait()
+    for path in paths.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    kinds: dict[str, np.ndarray] = {}
+    with ExitStack() as stack:
+        own = {
+            name: stack.enter_context(temporary(path, f"rows{processes.rank()}").open("wb"))
+            for name, path in paths.items()
+        }
+        for batch in batches:
+            for name, rows in batch.items():
+                own[name].write(rows.contiguous().numpy())
+                kinds[name] = rows[:0].numpy()
+    kinds = next(filter(None, processes.together([kinds])))  # of a process that has rows
     if processes.first():
-        put_rows(path, [rows for file in files if len(rows := np.load(file, mmap_mode="r"))])
-        for file in files:
-            file.unlink()
+        for name, path in paths.items():
+            put_together(path, kinds[name], n)
     processes.wait()
 
 
-def put_rows(path: Path, arrays: list[np.ndarray]) -> None:
-    """Write arrays as one, atomically."""
-    with new_file(path) as part, part.open("wb") as file:
-        np.save(file, np.concatenate(arrays))
+def put_together(path: Path, kind: np.ndarray, n: int) -> None:
+    """An npy file of n rows like those of `kind` (0 x ...), which `write_rows` has left beside."""
+    header = {"descr": npy.dtype_to_descr(kind.dtype), "fortran_order": False}
+    header["shape"] = (n, *kind.shape[1:])
+    parts = [temporary(path, f"rows{i}") for i in range(processes.count())]
+    with new_file(path) as new, new.open("wb") as file:
+        npy.write_array_header_1_0(file, header)
+        for part in parts:
+            with part.open("rb") as rows:
+                shutil.copyfileobj(rows, file)
+    for part in parts:
+        part.unlink()

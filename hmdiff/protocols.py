@@ -9,7 +9,7 @@ the skeleton of the gendered body, and is not comparable with the others.
 What is measured on is a matter of splits: Human3.6M's protocol 2 is subjects 9 and 11, camera
 60457274, every fifth frame (the split `test` of every layout), against the joints of the motion
 capture and without MPVE; 3DPW's and FreiHAND's are their test parts. FreiHAND's protocol is
-`metrics.HAND21`.
+`metrics.HAND21`, against the joints of evaluation_xyz.json.
 """
 
 from dataclasses import dataclass, replace

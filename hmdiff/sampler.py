@@ -8,6 +8,7 @@ its own. Notation as in diffusion.py and alignment.py.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -38,8 +39,7 @@ def algorithm_1(
     h_k = standard_noise(u.new_empty(len(u), f.shape[1], 3), generator)  # 1
     act = torch.ones(len(u), dtype=torch.bool, device=f.device)  # 2
     D_K = None
-    ks = timesteps(len(alpha) - 1, steps)
-    for k, k_prev in zip(ks, [*ks[1:], 0], strict=True):  # 3
+    for k, k_prev in pairwise([*timesteps(len(alpha) - 1, steps), 0]):  # 3
         s, h0_hat, D_k, gradient = alignment_gradient(g, f, u, h_k, k, alpha[k])  # 4, 5, 6
         D_K = D_k if D_K is None else D_K
         R_k = D_k / D_K  # 7
@@ -112,11 +112,11 @@ def sample(
     """
     B = len(u)
     z = standard_noise(u.new_empty(B, f.shape[1], 3), generator)
-    ks = timesteps(k_start or len(alpha) - 1, steps)
-    h_k = z if h_start is None else diffuse(h_start, alpha[ks[0]], z)
+    K = k_start or len(alpha) - 1
+    h_k = z if h_start is None else diffuse(h_start, alpha[K], z)
     act = torch.full((B,), guidance.at != "none", device=f.device)
     R, active, D_K = [], [], None
-    for k, k_prev in zip(ks, [*ks[1:], 0], strict=True):
+    for k, k_prev in pairwise([*timesteps(K, steps), 0]):
         s, h0_hat, gradient = torch.empty_like(h_k), torch.empty_like(h_k), torch.zeros_like(h_k)
         D_k = f.new_full((B,), torch.nan)
         through_g = act if guidance.at == "h0_hat" else torch.zeros_like(act)
@@ -144,8 +144,13 @@ def sample(
         z_k = standard_noise(h_k, generator) if eta else torch.zeros_like(h_k)
         h_k = ddim_step(s, h0_hat, float(alpha[k_prev]), sigma_k, z_k)
         h_k = h_k - guidance.gamma * act[:, None, None] * gradient
-    diverged = ~(h_k.flatten(1).abs().amax(dim=1) < DIVERGED)
-    h_0 = torch.where(diverged[:, None, None], torch.zeros_like(h_k), h_k)
+    return finished(h_k, R, active)
+
+
+def finished(h_0: Tensor, R: list[Tensor], active: list[Tensor]) -> Samples:
+    """The samples of chains at their end, with the traces of each step."""
+    diverged = ~(h_0.flatten(1).abs().amax(dim=1) < DIVERGED)
+    h_0 = torch.where(diverged[:, None, None], torch.zeros_like(h_0), h_0)
     return Samples(h_0, torch.stack(R), torch.stack(active), diverged)
 
 

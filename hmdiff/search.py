@@ -7,6 +7,7 @@ for another only where the other's lead is told from zero: with few images the b
 often the luckiest. `params.searched` hands the choice to the training.
 """
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from . import processes
 from .body import BodyModel
 from .checkpoint import Resume
 from .denoiser import Denoiser
 from .device import best_device
 from .evaluate import Bench, Search, evaluate, evaluate_one_pass
+from .files import write_file
 from .params import Params, Stats, Trial, with_g
 from .peers import PEERS, build_peer
 from .splits import Split
@@ -28,7 +31,7 @@ from .stats import resample
 from .train import VARIANTS, OnePass, digest, fit, untrained
 
 # Whatever is trained, and the row of the tables by which it is judged.
-SYSTEMS = {
+ROW_OF = {
     "image": "Ours",
     "pose": "Pose Feature",
     "both": "Both Features",
@@ -45,22 +48,25 @@ def trials(params: Params) -> list[Trial]:
 
 
 def search(
-    bench: Bench, body: BodyModel, data: Split, val: Split, resume: Path
-) -> tuple[pd.DataFrame, dict[str, dict]]:
-    """Try every system with every setting.
+    bench: Bench, body: BodyModel, data: Split, val: Split, out: Path, resume: Path
+) -> pd.DataFrame:
+    """Try every system with every setting, and write what comes of it.
 
     Args:
         data: the split that trains g.
         val: the validation images that judge.
+        out: the folder that gets {subject}.csv, what is returned, and {subject}.json, the chosen
+            changes to `g` of each system, for `params.searched`.
         resume: scratch file, for going on after a kill with the same result.
 
     Returns:
         a row a trial: system, method (its name in the tables), setting, MPVE in mm, whether it was
-        chosen; and the chosen changes to `g` of each system, for `params.searched`.
+        chosen.
     """
     settings, mesh = trials(bench.params), bench.mesh.to(CPU)
     if len(settings) == 1:  # nothing to choose from
-        return pd.DataFrame(columns=COLUMNS), {system: {} for system in SYSTEMS}
+        nothing = {system: {} for system in ROW_OF}
+        return write(pd.DataFrame(columns=COLUMNS), nothing, out, bench.subject)
     key = {"subject": bench.subject, "seed": bench.seed}
     key |= {"data": digest(data, mesh), "val": digest(val, mesh)}
     key |= bench.params.model_dump(
@@ -69,7 +75,7 @@ def search(
     keeper = Resume(resume, key)
     # The errors of each trial so far, and what the next one has trained, which waits to be judged.
     state = keeper.load() or {"errors": [], "weights": None}
-    todo = [(system, number) for system in SYSTEMS for number in range(len(settings))]
+    todo = [(system, number) for system in ROW_OF for number in range(len(settings))]
     for system, number in tqdm(todo[len(state["errors"]) :], desc=f"{bench.subject} search"):
         model, params = start(bench, body, system, settings[number], data)
         if state["weights"] is None:
@@ -79,10 +85,9 @@ def search(
         errors = judge(bench, model, system, state["weights"], val)
         state = {"errors": [*state["errors"], errors.tolist()], "weights": None}
         keeper.save(state)
-    keeper.clear()
     errors = np.array(state["errors"])  # trials x images
     frame = pd.DataFrame(
-        [(name, SYSTEMS[name], settings[number].describe()) for name, number in todo],
+        [(name, ROW_OF[name], settings[number].describe()) for name, number in todo],
         columns=COLUMNS[:3],
     ).assign(MPVE=errors.mean(axis=1), chosen=False)
     found = {}
@@ -90,7 +95,17 @@ def search(
         number = choice(errors[rows.index].T, bench.params.stats)
         frame.loc[rows.index[number], "chosen"] = True
         found[system] = settings[number].changes()
-    return frame, found
+    write(frame, found, out, bench.subject)
+    keeper.clear()
+    return frame
+
+
+def write(frame: pd.DataFrame, found: dict[str, dict], out: Path, subject: str) -> pd.DataFrame:
+    """Write the results of a search, see `search`; returns the frame."""
+    if processes.first():
+        write_file(out / f"{subject}.csv", frame.to_csv(index=False, float_format="%.6g"))
+        write_file(out / f"{subject}.json", json.dumps(found, indent=2) + "\n")
+    return frame
 
 
 def choice(errors: np.ndarray, stats: Stats) -> int:
@@ -137,6 +152,8 @@ def trained(
         with TemporaryDirectory() as out:
             fit(*of, Path(out), resume)
     except FloatingPointError:
+        if processes.first():
+            resume.unlink(missing_ok=True)
         return {}
     return model.state_dict()
 
@@ -150,7 +167,7 @@ def judge(
         return np.full(len(val), np.inf)
     model.load_state_dict(weights)
     bench.systems[system] = model.to(best_device()).eval().requires_grad_(False)
-    name = SYSTEMS[system]
+    name = ROW_OF[system]
     if system in VARIANTS and VARIANTS[system].diffusion:
         knobs = Search(bench, val, tqdm(disable=True)).tuned(name)
         errors = evaluate(bench, name, knobs, val)

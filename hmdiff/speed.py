@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from . import fast
-from .closed_form import NAME, Gains, sample_plus
+from .closed_form import PLUS, Gains, sample_plus
 from .device import best_device, best_dtype, synchronize
 from .evaluate import BASELINES, CHAINS, METHODS, PRINTED, Bench, Knobs, full_mesh_mm, measure, run
 from .pose import PoseDistribution
@@ -85,9 +85,9 @@ def measure_speed(
         split: n samples; their f_I and U are replaced by those that `phi` computes.
         knobs: the tuned settings of Ours and Ours+; gains: those of Ours+.
     """
-    ours, plus = knobs["Ours"], knobs[NAME]
+    ours, plus = knobs["Ours"], knobs[PLUS]
     reverse = {**both_paths(bench, ours), **both_paths_plus(bench, plus, gains)}
-    result: dict = {"subject": bench.subject, "steps": ours.steps, f"steps, {NAME}": plus.steps}
+    result: dict = {"subject": bench.subject, "steps": ours.steps, f"steps, {PLUS}": plus.steps}
     result |= {"hypotheses": ours.hypotheses, "N": ours.N, "repeats": repeats, "warm-up": WARM_UP}
     result["hardware"] = hardware()
     about = networks(bench, phi)
@@ -146,8 +146,8 @@ def both_paths(bench: Bench, knobs: Knobs) -> dict[str, Process]:
 def both_paths_plus(bench: Bench, knobs: Knobs, gains: Gains) -> dict[str, Process]:
     """The reverse process of Ours+, likewise."""
     return {
-        NAME: lambda part: sample_plus(bench, knobs, part, gains),
-        f"{NAME}{FAST}": lambda part: fast.sample_plus(bench, knobs, part, gains),
+        PLUS: lambda part: sample_plus(bench, knobs, part, gains),
+        f"{PLUS}{FAST}": lambda part: fast.sample_plus(bench, knobs, part, gains),
     }
 
 
@@ -200,15 +200,15 @@ def differences(about: Networks, reverse: dict[str, Process], split: Split) -> d
             metric: float(found[f"{name}{FAST}"][metric].mean() - found[name][metric].mean())
             for metric in ("MPVE", "MPJPE", "PA_MPJPE")
         }
-        for name in ("Ours", NAME)
+        for name in ("Ours", PLUS)
     }
 
 
 def one_pass(bench: Bench, name: str, one: Split) -> Callable[[], torch.Tensor]:
     """Baseline A or B on one image."""
     model = bench.system(BASELINES[name])
-    c = model.condition(one.f_I.to(model.mean), one.heat.to(model.mean))
-    return lambda: model(c)
+    given = one.f_I.to(model.mean), one.heat.to(model.mean)
+    return lambda: model(model.condition(*given))
 
 
 def dtypes() -> dict[str, torch.dtype]:

@@ -4,6 +4,7 @@ Everything is normalised (root-relative, camera axes, divided by `scale_m`), exc
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .checkpoint import fingerprint
 from .pose import PoseDistribution
 from .stored import read_array, read_meta, read_table
 
@@ -28,8 +30,9 @@ class Split:
         U: the pose distribution of each sample; None in the split that trains g.
         mesh: true full meshes in metres, root-relative, (n, V_full, 3); None likewise.
         scale_m: metres per normalised unit.
-        mocap: joints that motion capture measured, metres, rooted at their pelvis, (n, 17, 3), NaN
-            where a sample has none; None where they are not kept (`prepare`).
+        mocap: joints that the set itself holds predictions against, metres, rooted, (n, 17, 3) of
+            Human3.6M's motion capture or (n, 21, 3) of FreiHAND, NaN where a sample has none; None
+            where they are not kept (`prepare`).
     """
 
     index: pd.DataFrame
@@ -45,6 +48,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.index)
 
+    @cached_property
+    def content(self) -> str:
+        """A hash of what the systems see, and of what they should find."""
+        truth = [self.h_0] if self.mocap is None else [self.h_0, self.mocap]
+        return fingerprint((self.f_I, self.heat, *truth))
+
     def take(self, rows: np.ndarray | slice) -> "Split":
         """Some of the samples, by position."""
         return replace(
@@ -54,7 +63,7 @@ class Split:
             heat=self.heat[rows],
             u_mean=self.u_mean[rows],
             h_0=self.h_0[rows],
-            U=self.U and PoseDistribution(self.U.E_xy[rows], self.U.E_z[rows], self.U.cube),
+            U=self.U and self.U.take(rows),
             mesh=None if self.mesh is None else self.mesh[rows],
             mocap=None if self.mocap is None else self.mocap[rows],
         )
@@ -80,13 +89,13 @@ def load_split(subject: str, split: str, data: Path, cube_m: float) -> Split:
     rows = np.flatnonzero(index["split"] == split)
 
     def feature(name: str) -> Tensor:
-        return torch.from_numpy(np.array(read_array(features / f"{split}_{name}.npy"))).float()
+        return torch.from_numpy(read_array(features / f"{split}_{name}.npy")).float()
 
     h_0 = read_array(prepared / "h0.npy")[rows[0] : rows[-1] + 1] / scale_m
     U = mesh = None
     if split != "g":
         U = PoseDistribution(*feature("E").unbind(1), cube=cube_m / scale_m)
-        mesh = torch.from_numpy(np.array(read_array(prepared / f"mesh_{split}.npy")))
+        mesh = torch.from_numpy(read_array(prepared / f"mesh_{split}.npy"))
     mocap = prepared / f"mocap_{split}.npy"
     return Split(
         index=index.iloc[rows].reset_index(drop=True),
@@ -97,5 +106,5 @@ def load_split(subject: str, split: str, data: Path, cube_m: float) -> Split:
         U=U,
         mesh=mesh,
         scale_m=scale_m,
-        mocap=torch.from_numpy(np.array(read_array(mocap))) if mocap.is_file() else None,
+        mocap=torch.from_numpy(read_array(mocap)) if mocap.is_file() else None,
     )

@@ -10,12 +10,13 @@ import pandas as pd
 
 
 def read_array(path: str | Path) -> np.ndarray:
-    """The array of an npy file, mapped, so that the disk is read where rows are used.
+    """The array of an npy file, mapped, so that the disk is read where rows are used; what is
+    written to it stays in memory.
 
     Raises:
         FileNotFoundError, ValueError: one line that names the file; missing, damaged, of objects.
     """
-    return _read(path, lambda: np.load(path, mmap_mode="r", allow_pickle=False))
+    return _read(path, lambda: np.load(path, mmap_mode="c", allow_pickle=False))
 
 
 def read_table(path: str | Path) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from .splits import Split
 
@@ -69,7 +70,8 @@ def stratify(split: Split, joints: np.ndarray, subject: str, studio: Path | None
         found["visibility"] = visibility(seen["visible"].to_numpy(), seen["truncated"].to_numpy())
     if subject == "body":
         found["facing"] = facing(joints)
-    spread = pd.Series(split.U.spread().mean(dim=1).numpy(), index=index.index)
+    spread = torch.cat([U.spread().mean(dim=1) for U in split.U.parts()])
+    spread = pd.Series(spread.numpy(), index=index.index)
     found["U"] = thirds(spread, index["dataset"])
     return found
 

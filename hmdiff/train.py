@@ -73,8 +73,8 @@ READINGS = {
     "random_ids": Variant(ids="random"),
 }
 TRAINED = VARIANTS | READINGS
-# Other lengths of training than `g.steps`, as shares of it: is it enough? See `convergence`.
-LENGTHS = {"quarter": 0.25, "fourfold": 4.0}
+# How long to train, as shares of `g.steps`, "" being the tables' own: see `convergence`.
+LENGTHS = {"quarter": 0.25, "": 1.0, "fourfold": 4.0}
 
 
 @dataclass(frozen=True)
@@ -147,9 +147,13 @@ def untrained(
 
 
 def steps_of(length: str, subject: str, params: Params) -> int:
-    """Optimiser steps of a training of some length (one of LENGTHS; else that of params.yaml),
-    before any last phase."""
-    return max(1, round(LENGTHS.get(length, 1) * params.g.steps[subject]))
+    """Optimiser steps of a training of some length (of LENGTHS), before any last phase."""
+    return max(1, round(LENGTHS[length] * params.g.steps[subject]))
+
+
+def name_of(subject: str, variant: str, seed: int, length: str = "") -> str:
+    """What a training is called: its folder in data/checkpoints."""
+    return "-".join(filter(None, (subject, variant, length, str(seed))))
 
 
 def load_system(path: Path, params: Params) -> Denoiser | Baseline:
@@ -389,8 +393,10 @@ def phases_of(data: Split, subject: str, g: settings.Denoiser) -> list[Phase]:
 
 def cycle(optimizer: torch.optim.Optimizer, phase: Phase) -> torch.optim.lr_scheduler.OneCycleLR:
     """The learning rate of a phase; Adam's beta_1 goes the other way, 0.95 to 0.85 and back."""
+    # A tenth of ten steps would be a rise of length 0, by which PyTorch divides.
+    rise = 0.2 if phase.steps == 10 else 0.1
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, phase.lr, total_steps=phase.steps, pct_start=0.1
+        optimizer, phase.lr, total_steps=phase.steps, pct_start=rise
     )
 
 

@@ -232,6 +232,17 @@ def test_what_a_killed_run_left_is_not_mixed_with_another_seed(sets, models, tmp
     assert content(tmp_path / "out") == content(sets["freihand"])
 
 
+def test_what_a_killed_run_left_is_not_mixed_with_other_code(models, tmp_path, monkeypatch):
+    setting = (tmp_path / "scratch", "freihand", COUNTS["freihand"], models["freihand"], SEED, 64)
+    left = capture._open_scratch(*setting) / "takes/a.npz"
+    left.parent.mkdir()
+    left.write_text("a take")
+    assert capture._open_scratch(*setting) == tmp_path / "scratch" and left.is_file()
+    monkeypatch.setattr(capture, "own_code", lambda: "other")
+    capture._open_scratch(*setting)
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_readers_find_what_was_posed(sets, models, dataset):
     """Every image gives a sample; its mesh and joints are the model's, posed here from the files'

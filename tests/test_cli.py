@@ -181,6 +181,53 @@ def test_a_damaged_file_of_boxes_is_one_line(desk, hand, capsys, content, fault)
     assert "picture, x, y, width, height" in error and not (desk / "out").exists()
 
 
+def test_boxes_of_two_pictures_of_one_name_are_refused(desk, hand, capsys):
+    head = "picture,x,y,width,height\n"
+    (desk / "people.csv").write_text(f"{head}cam1/1.jpg,0,0,99,99\ncam2/1.jpg,9,9,99,99\n")
+    assert hand("photos", "--boxes", "people.csv") == 1
+    fault = "names cam1/1.jpg and cam2/1.jpg; recover each folder with a file of its own"
+    assert capsys.readouterr().err == f"people.csv: {fault}\n"
+    (desk / "people.csv").write_text(f"{head}camera.png,0,0,300,300\n")
+    (desk / "more").mkdir()
+    Image.fromarray(skimage.data.camera()).save("more/camera.png")
+    assert hand("photos", "more", "--boxes", "people.csv") == 1
+    fault = "2 of the pictures given are called camera.png; recover their folders one by one"
+    assert capsys.readouterr().err == f"people.csv: {fault}\n"
+    assert not (desk / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["recover", "photos", "--boxes", "people.csv"], "people.csv"),
+        (["recover", "photos"], "photos"),
+        (["render", "mesh.glb"], "mesh.glb"),
+        (["export", "hypotheses.npz", "mesh.ply"], "hypotheses.npz"),
+    ],
+)
+def test_what_may_not_be_read_is_told_as_that(
+    desk, hand, capsys, monkeypatch, weights, arguments, name
+):
+    """Root may read all, so the system's refusal is played."""
+    for file in ("people.csv", "mesh.glb", "hypotheses.npz"):
+        (desk / file).write_bytes(b"x")
+
+    def refusing(of):
+        def refuse(path, *rest, **more):
+            if path.name == name:
+                raise PermissionError(13, "Permission denied", str(path))
+            return of(path, *rest, **more)
+
+        return refuse
+
+    for method in ("open", "iterdir"):
+        monkeypatch.setattr(Path, method, refusing(getattr(Path, method)))
+    code = hand(*arguments[1:]) if arguments[0] == "recover" else cli.main(arguments)
+    error = capsys.readouterr().err
+    assert code == 1 and error.count("\n") == 1 and "-o" not in error
+    assert error.startswith(f"{name}: cannot be read (Permission denied); change its permissions")
+
+
 def test_a_folder_tells_what_it_leaves_out(desk, hand, capsys):
     for name in ("IMG_1.HEIC", "notes.txt", "more/a.jpg", ".hidden"):
         (desk / "photos" / name).parent.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ import torch
 from test_train import bench, mesh, params, split  # noqa: F401  (fixtures)
 
 from hmdiff import closed_form
-from hmdiff.closed_form import NAME, align, fit, fit_gain, poses, predict_plus, sample_plus
+from hmdiff.closed_form import PLUS, align, fit, fit_gain, poses, predict_plus, sample_plus
 from hmdiff.evaluate import default_knobs
 
 
@@ -64,8 +64,8 @@ def test_it_is_tuned_over_its_steps_and_evaluated_beside_the_sceptics_version(be
     frame, knobs = closed_form.sweep_plus(bench, split, split)
     assert set(frame["value"]) == set(bench.params.tune.plus_steps)
     means = frame.groupby("value")["MPVE"].mean()
-    assert knobs["steps"] == means[means <= 1.01 * means.min()].index.min()
-    assert set(frame["method"]) == {NAME}
+    assert knobs.steps == means[means <= (1 + bench.params.tune.slack) * means.min()].index.min()
+    assert set(frame["method"]) == {PLUS}
     lifted = closed_form.evaluate_lift_of_baseline(bench, split, split)
     assert len(lifted) == len(split) and lifted["MPVE"].notna().all()
 

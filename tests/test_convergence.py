@@ -70,12 +70,12 @@ def test_with_each_length_the_methods_are_tuned_and_measured_as_in_the_tables(le
     for name, part in convergence.benches(lengths).items():
         knobs = convergence.tune(part, split, g)
         frames[name] = convergence.evaluate_length(part, knobs, split, g)
-        assert set(frames[name]["method"]) == set(convergence.METHODS)
+        assert set(frames[name]["method"]) == set(convergence.COMPARED)
     _, tuned = evaluate.sweep(lengths, split)
     columns = ["MPVE", "steps", "gamma"]
     found = frames[""].set_index("method")[columns]
     for name in convergence.DIFFUSIONS:
-        frame = evaluate.evaluate(lengths, name, evaluate.Knobs(**tuned[name]), split)
+        frame = evaluate.evaluate(lengths, name, tuned[name], split)
         expected = frame.set_index("method")[columns]
         pd.testing.assert_frame_equal(found.loc[[name]], expected, check_dtype=False)
     for name in evaluate.BASELINES:
@@ -90,7 +90,7 @@ def test_with_each_length_the_methods_are_tuned_and_measured_as_in_the_tables(le
 def made_up_errors(datasets, images=40):
     """Image Feature errs by 10, 6 and 3 mm more than Ours, as training goes on."""
     rng = np.random.default_rng(0)
-    offsets = dict.fromkeys(convergence.METHODS, 4.0)
+    offsets = dict.fromkeys(convergence.COMPARED, 4.0)
     offsets |= {"Ours": 0.0, "Ours+": -1.0, evaluate.LIFT: -2.0}
     frames = []
     for dataset in datasets:
@@ -116,7 +116,7 @@ def test_the_table_and_the_figure_tell_what_dat_gains_at_each_length(tmp_path):
     mean, ahead = names.index("mean"), names.index("minus Ours")
     for section, gain in zip(sheets[0].sections, (10, 6, 3), strict=True):
         rows = dict(section.rows)
-        assert tuple(rows) == convergence.METHODS
+        assert tuple(rows) == convergence.COMPARED
         assert rows["Ours"][ahead] is None and rows["Ours"][mean].high > rows["Ours"][mean].low + 5
         for method, expected in (("Image Feature", gain), ("Baseline A", 4), (evaluate.LIFT, -2)):
             found = rows[method][ahead]

@@ -186,7 +186,7 @@ def test_human36ms_measured_joints_come_along_in_the_camera(tmp_path):
     samples = list(read("human36m", tmp_path, "test", toy_model("body")))[:3]
     for i, sample in enumerate(samples):
         expected = world[i] / 1000 @ people["R"][i].T + people["t"][i]
-        assert np.allclose(sample.mocap_m, expected, atol=1e-9)
+        assert np.allclose(sample.measured_m, expected, atol=1e-9)
 
 
 def test_a_bad_fit_keeps_a_frame_out_of_training_but_in_no_test(tmp_path):
@@ -281,6 +281,7 @@ def test_freihand_images_share_annotations_over_versions(tmp_path):
     for i, sample in enumerate(samples):
         a = i % 4
         assert agrees(sample, truth["vertices"][a], truth["joints"][a], truth["K"][a])
+        assert np.array_equal(sample.measured_m, truth["joints"][a])
 
 
 PLACES = {

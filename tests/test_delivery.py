@@ -231,6 +231,13 @@ def test_a_folder_with_files_of_the_same_names_is_not_ours(answer, tmp_path):
     assert (tmp_path / "dog/mesh.obj").read_text() == "a dog"
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, "[1, 2]", '{"picture": 1}', "\xff"])
+def test_a_folder_whose_joints_json_is_no_delivery_is_not_ours(tmp_path, content):
+    (tmp_path / "joints.json").write_text(content, "latin1")
+    with pytest.raises(ValueError, match="holds other files"):
+        delivery.others(tmp_path, dict.fromkeys(delivery.SAME, 1))
+
+
 @pytest.mark.parametrize("stretch", [1.0, 4.0])
 def test_the_view_from_above_shows_the_whole_mesh(answer, stretch):
     """However tall it is: what is nearer to the camera looks larger."""

@@ -1,5 +1,6 @@
 """The hypotheses as a distribution: the score is proper, every method is scored as it samples."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +82,8 @@ def test_whole_meshes_and_edges_are_scored_as_loops_over_pairs_would(bench, spli
 
 
 def tuned_of(params):
-    knobs = vars(evaluate.default_knobs(params)) | {"gamma": 0.001, "k_start": 60}
-    return {name: dict(knobs) for name in (*evaluate.METHODS, distribution.NAME)}
+    knobs = replace(evaluate.default_knobs(params), gamma=0.001, k_start=60)
+    return dict.fromkeys((*evaluate.METHODS, distribution.PLUS), knobs)
 
 
 def gains_of(bench, split):
@@ -112,7 +113,7 @@ def test_every_method_is_scored_at_every_number_of_steps_as_it_samples(scored, s
     assert (runs == 6).all() and len(runs) == 3 + 1 + 2 * diffusions
     by = frame.set_index(["method", "steps"])
     assert not np.array_equal(by.loc[("Both Features", 3)], by.loc[("Both Features, fourfold", 3)])
-    knobs = {"Both Features": tuned["Both Features"] | {"steps": 3}}
+    knobs = {"Both Features": replace(tuned["Both Features"], steps=3)}
     h_0 = hypotheses.draw(scored, "Both Features", knobs, part, gains, 3).h_0
     expected = distribution.score(scored, h_0, part)
     for measure in (*distribution.SCORES, "centre", "single", "edge"):
@@ -162,7 +163,7 @@ def test_what_was_scored_before_a_kill_is_not_scored_again(scored, split, tmp_pa
 def made_up(images: int = 30) -> pd.DataFrame:
     """Scores that fall with the steps while the centre's error rises; lifted samples score 90."""
     rng, frames = np.random.default_rng(0), []
-    runs = {(name, 0): (150, 150) for name in distribution.SCEPTICS}
+    runs = {(name, 0): (150, 150) for name in distribution.NO_DIFFUSION}
     runs[distribution.LIFTED, 0] = (150, 90)
     runs |= {
         (name, k): (160 + k, 150 - 2 * k) for name in distribution.DIFFUSIONS for k in (1, 5, 20)
@@ -184,7 +185,7 @@ def test_the_table_sets_every_score_against_the_lifted_samples(tmp_path):
     assert [sheet.stem for sheet in sheets] == ["scores_threedpw", "scores_human36m"]
     without, with_g, longer = sheets[0].sections
     assert [name for name, _ in longer.rows] == ["Image Feature, fourfold"]
-    assert [name for name, _ in without.rows] == list(distribution.SCEPTICS)
+    assert [name for name, _ in without.rows] == list(distribution.NO_DIFFUSION)
     cells = {(name, row[0]): row for name, row in with_g.rows}
     assert len(cells) == 3 * len(distribution.DIFFUSIONS) + 1
     row = cells["Ours", 20]

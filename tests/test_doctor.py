@@ -214,6 +214,19 @@ def test_an_unknown_profile_is_one_line(tmp_path, monkeypatch, capsys):
     assert "no such profile" in error and error.count("\n") == 1
 
 
+def test_a_set_in_another_layout_is_looked_into_as_that(copy):
+    root, people = copy.raw / "body/human36m", people_in_camera(2, seed=1)
+    shutil.rmtree(root)
+    write_tsv(root, people, "human36m", keys=["S1_a_1.jpg", "S8_a_1.jpg"])
+    write_tsv(root, people, "human36m", "test", keys=["S9_a_1.jpg", "S11_a_1.jpg"])
+    block = copy.params.prepare.model_copy(update={"layouts": {"human36m": "tsv"}})
+    tiny, lines = copy.params.model_copy(update={"prepare": block}), []
+    assert doctor.look(tiny, copy.root / "data", lines.append) == 0
+    assert sum("layout tsv; the first is" in line for line in lines) == 3
+    assert doctor.rehearsed("human36m", "body", tiny, copy.root / "data", lines.append) == 0
+    assert "no rehearsal in layout tsv" in lines[-1]
+
+
 def test_a_further_training_set_is_looked_into_or_told_to_be_missing(copy):
     extra = Extra(dataset="coco", layout="tsv", root="tsv/coco")
     block = copy.params.prepare.model_copy(update={"extra": (extra,)})

@@ -24,7 +24,7 @@ from PIL import Image
 from tiny import SEED
 
 from hmdiff import body, closed_form, params, stats
-from hmdiff.evaluate import load_bench
+from hmdiff.evaluate import Knobs, load_bench
 from hmdiff.metrics import METRICS, PROTOCOLS
 from hmdiff.pose import PoseDistribution
 from hmdiff.report import explorer, front_page
@@ -37,7 +37,7 @@ from hmdiff.viewer import View
 N, S = 10, 16  # images of a set, bins of a heatmap
 SYSTEMS = ("Ours", PLUS, explorer.LIFT, "Image Feature", "Mean of U")
 SEEDS = (SEED, SEED + 1)
-TUNED = {"steps": 2, "gamma": 0.2, "r": 0.05, "N": 5, "hypotheses": 3, "eta": 0.0, "k_start": 0}
+TUNED = Knobs(steps=2, gamma=0.2, r=0.05, N=5, hypotheses=3, eta=0.0)
 KEYS = ["dataset", "method", "seed", "image"]
 
 
@@ -118,7 +118,7 @@ def made(tiny_run, errors, strata, sweeps, tmp_path_factory) -> tuple[Path, dict
         part, g = split_of(subject, tiny_run, settings)
         model = body.load(tiny_run / f"data/models/{subject}.npz")
         tuned = {"Ours": TUNED, PLUS: TUNED}
-        gains = closed_form.fit(bench, g, part, TUNED["steps"])
+        gains = closed_form.fit(bench, g, part, TUNED.steps)
         explorer.illustrate(sets, bench, part, gains, tuned, model, photo)
         drawn[subject] = (bench, part)
     out = tmp_path_factory.mktemp("reports") / "explorer.html"

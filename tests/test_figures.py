@@ -138,11 +138,11 @@ def test_an_unknown_knob_is_one_clear_line(sweeps, tmp_path):
 def test_the_relative_gap_counts_chains_that_stay_on_and_ignores_what_is_not_measured(tmp_path):
     R = np.array([[1.0] * 4, [0.5, 0.4, 0.3, 0.01], [0.2, 0.02, 0.03, np.nan]])
     active = np.array([[1] * 4, [1, 1, 1, 0], [1, 0, 0, 0]], bool)
-    finding = figures.relative_gap(R, active, "hand", tmp_path / "gap.png", ks=[200, 100, 50])
+    finding = figures.relative_gap(R, active, "hand", tmp_path / "gap.png", [200, 100, 50], 0.05)
     assert "median of 0.03" in finding
     assert "half are switched off by k = 50" in finding
     assert "25% of chains are guided to the end" in finding
-    never = figures.relative_gap(R[:2], active[:2], "hand", tmp_path / "gap.png")
+    never = figures.relative_gap(R[:2], active[:2], "hand", tmp_path / "gap.png", [200, 100], 0.05)
     assert "most stay on" in never
 
 

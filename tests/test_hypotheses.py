@@ -144,7 +144,7 @@ def test_bins_of_the_reliability_table_are_equally_filled_and_hold_every_vertex(
 
 def test_hypotheses_are_drawn_with_the_tuned_knobs_but_their_own_number(bench, split, params):
     knobs = replace(evaluate.default_knobs(params), gamma=0.001, k_start=50)
-    tuned = {name: vars(knobs) for name in (*evaluate.METHODS, closed_form.NAME)}
+    tuned = dict.fromkeys((*evaluate.METHODS, closed_form.PLUS), knobs)
     few, gains = split.take(slice(0, 4)), closed_form.fit(bench, split, split, knobs.steps)
     for name in SETTINGS.hypotheses.methods:
         samples = hypotheses.draw(bench, name, tuned, few, gains, N)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hmdiff import params
+from hmdiff.closed_form import PLUS
 from hmdiff.datasets import DATASETS, FILTERS, LAYOUTS
+from hmdiff.evaluate import METHODS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "params.yaml").read_text()
@@ -54,14 +56,13 @@ PAPER = {
     "g.lr": 1e-4,
     "sampler.N": 25,
     "sampler.r": 0.05,
-    "sampler.gamma": 0.2,
 }
 
 
 def test_what_is_marked_stated_is_the_papers_value():
     values, notes = yaml.safe_load(TEXT), marked()
     stated = {key for key, note in notes.items() if note.strip().startswith("[stated]")}
-    assert stated >= {"diffusion.K", "sampler.N", "sampler.r", "sampler.gamma"}
+    assert stated >= {"diffusion.K", "sampler.N", "sampler.r"}
     for key in stated:
         section, name = key.split(".")
         assert values[section][name] == PAPER[key], key
@@ -84,6 +85,10 @@ def test_names_of_data_sets_are_those_of_the_readers():
     fields = {name: field.annotation for name, field in params.Extra.model_fields.items()}
     assert set(get_args(fields["filter"])) == set(FILTERS)
     assert set(get_args(get_args(fields["layout"])[0])) == set(LAYOUTS)
+
+
+def test_names_of_methods_are_those_of_the_evaluation():
+    assert set(get_args(params.Method)) == {*METHODS, PLUS}
 
 
 def test_values_cannot_be_changed_in_passing():
@@ -127,6 +132,33 @@ TUNE = {"epochs": {"body": 5, "hand": 0}, "lr": 1e-4}
         ("g.mix", {"coco": 1.0}, "g.mix: coco is not read; add it to prepare.extra"),
         ("g.mix", {"freihand": 2.0}, "g: mix: the shares of the hand add up to 2, not to 1"),
         ("g.finetune", {"dataset": "mpii", **TUNE}, "g.finetune.dataset: mpii is not read"),
+        ("seeds", [0, -1], "seeds.1: Input should be greater than or equal to 0"),
+        ("seeds", [0, 1, 0], "seeds: 0 is there twice; remove one"),
+        ("studio.seed", -1, "studio.seed"),
+        ("phi.epochs", {"body": 12}, "phi.epochs: the hand has none; add hand"),
+        ("phi.cube_m", {"hand": 0.4}, "phi.cube_m: the body has none; add body"),
+        ("g.steps", {}, "g.steps: the body has none"),
+        ("g.baseline_b_layers", {"body": 2}, "g.baseline_b_layers: the hand has none"),
+        ("phi.width", 15, "phi.width"),
+        ("phi.lr", float("inf"), "phi.lr: Input should be a finite number"),
+        ("phi.cube_m", {"body": float("nan"), "hand": 0.4}, "phi.cube_m.body"),
+        ("g.lambda", dict.fromkeys("vjne", float("nan")), "g.lambda.v"),
+        ("tune.gamma", [float("inf")], "tune.gamma.0"),
+        ("search.try", [{"lr": float("inf")}], "search.try.0.lr"),
+        ("g.heads", 3, "g: heads: 3 do not divide a width of 128"),
+        ("phi.heatmap_px", 64, "phi.heatmap_px: g reads heatmaps of 56, not 64"),
+        ("hypotheses.methods", ["Hers"], "hypotheses.methods.0"),
+        ("hypotheses.sizes", [], "hypotheses.sizes"),
+        ("readings.lengths", ["quarter", "quarter"], "readings.lengths: quarter is there twice"),
+        ("readings.train", ["h0", "h0"], "readings.train: h0 is there twice"),
+        (
+            "prepare.extra",
+            [{"dataset": "muco", "layout": "spin", "root": "a"}],
+            "prepare.extra.0: layout 'spin': not one of muco; one of ('pose2mesh', 'tsv')",
+        ),
+        ("prepare.layouts", {"freihand": "spin"}, "prepare: layout 'spin': not one of freihand"),
+        ("prepare.layouts", {"human36m": "metro"}, "prepare.layouts.human36m"),
+        ("prepare.layouts", {"coco": "tsv"}, "layouts: coco is none of the study's"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(tmp_path, key, value, message):
@@ -134,6 +166,16 @@ def test_a_wrong_value_is_named_in_one_line(tmp_path, key, value, message):
     with pytest.raises(ValueError, match="params.yaml") as caught:
         params.load(path)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_fine_tunes_may_name_one_subject_and_nothing_need_be_read_in_other_ways(tmp_path):
+    tune = {"dataset": "freihand", "epochs": {"hand": 2}, "lr": 1e-4}
+    path = changed(tmp_path / "params.yaml", "phi.finetune", tune)
+    assert params.load(path).phi.finetune.epochs == {"hand": 2}
+    path = changed(tmp_path / "params.yaml", "readings.train", [])
+    assert params.load(path).readings.train == ()
+    path = changed(tmp_path / "params.yaml", "prepare.layouts", {"human36m": "tsv"})
+    assert params.load(path).prepare.layouts == {"human36m": "tsv"}
 
 
 @pytest.mark.parametrize("text", ["a: [1\n", "- 1\n- 2\n", "", "\x00", "g: *nothing\n"])

@@ -93,7 +93,7 @@ def test_a_peer_gives_a_mesh_an_image_whatever_its_batch_mates(name, peer, split
 def test_the_tables_call_the_systems_what_their_makers_do():
     # The tables read frames and import no network; so the names stand twice.
     assert tuple(PEERS.values()) == tables.PEERS
-    assert closed_form.NAME == tables.PLUS
+    assert closed_form.PLUS == tables.PLUS
 
 
 @pytest.mark.parametrize("name", PEERS)

@@ -86,7 +86,7 @@ def test_no_box_puts_a_vertex_behind_the_camera():
 
 def test_the_recovery_is_what_evaluation_samples_for_that_crop(system, picture):
     bench, phi = system
-    found = photo.recover(picture, BOX, bench, phi, PARAMS, KNOBS, seed=7)
+    found = photo.recover_by_dat(picture, BOX, bench, phi, PARAMS, KNOBS, seed=7)
     crop, _ = crops.crop(picture, BOX, PARAMS.prepare.box_scale, PARAMS.phi.input_px)
     f_I, _, _ = phi(torch.from_numpy(crops.normalise(crop))[None])
     sample = photo.one_sample(picture, np.array(BOX), bench, phi, PARAMS, SCALE_M)
@@ -111,7 +111,7 @@ def test_pooled_heatmaps_keep_their_mass(system, picture):
 def test_seeds_decide_the_hypotheses(system, picture):
     bench, phi = system
     first, again, other = (
-        photo.recover(picture, BOX, bench, phi, PARAMS, KNOBS, seed=s).hypotheses_m
+        photo.recover_by_dat(picture, BOX, bench, phi, PARAMS, KNOBS, seed=s).hypotheses_m
         for s in (1, 1, 2)
     )
     assert (first == again).all()
@@ -124,7 +124,7 @@ def test_grey_and_transparent_pictures_give_what_their_rgb_form_gives(system, pi
     rgb = np.stack([grey] * 3, axis=-1)
     rgba = np.concatenate([rgb, np.full((120, 100, 1), 128, np.uint8)], axis=-1)
     forms = (grey, grey[..., None], rgb, rgba)
-    found = [photo.recover(p, BOX, bench, phi, PARAMS, KNOBS).vertices_m for p in forms]
+    found = [photo.recover_by_dat(p, BOX, bench, phi, PARAMS, KNOBS).vertices_m for p in forms]
     assert all((vertices == found[0]).all() for vertices in found)
 
 
@@ -142,10 +142,10 @@ def test_grey_and_transparent_pictures_give_what_their_rgb_form_gives(system, pi
 )
 def test_an_unusable_picture_or_box_is_one_clear_line(system, image, box, message):
     with pytest.raises(ValueError, match=message) as error:
-        photo.recover(image, box, *system, PARAMS, KNOBS)
+        photo.recover_by_dat(image, box, *system, PARAMS, KNOBS)
     assert "\n" not in str(error.value)
 
 
 def test_when_everything_diverges_gamma_is_named(system, picture):
     with pytest.raises(ValueError, match="lower gamma"):
-        photo.recover(picture, BOX, *system, PARAMS, replace(KNOBS, gamma=1e6, r=0.0))
+        photo.recover_by_dat(picture, BOX, *system, PARAMS, replace(KNOBS, gamma=1e6, r=0.0))

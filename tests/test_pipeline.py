@@ -153,7 +153,7 @@ def test_the_licensed_profile_is_the_papers_setting_and_names_the_papers_results
     assert values.source == "raw" and values.phi.weights and values.phi.input_px == 224
     assert values.phi.width == 64 and values.diffusion.K == 200 and values.g.lr == 1e-4
     s = values.sampler
-    assert (s.N, s.r, s.gamma, s.steps) == (25, 0.05, 0.2, 40)
+    assert (s.N, s.r, s.steps) == (25, 0.05, 40)
     text = (ROOT / "profiles/licensed.yaml").read_text()
     for number in (1, 2):
         for published in paper.table(number).ours.values:
@@ -256,6 +256,15 @@ def test_a_wrong_profile_is_named_in_one_line(project, capsys, monkeypatch, text
     error = capsys.readouterr().err
     assert "profiles/tiny.yaml" in error and message in error and error.count("\n") == 1
     assert not Path("runs").exists()
+
+
+def test_the_default_profile_is_params_yaml_itself(project):
+    assert profiles.merged("default", project) == params.read_yaml(project / "params.yaml")
+    profiles.copy("default", project / "runs/default", project)
+    assert params.load(project / "runs/default/params.yaml").profile == "default"
+    (project / "params.yaml").write_text("profile: default\n")
+    with pytest.raises(ValueError, match=r"params\.yaml: seeds"):
+        profiles.merged("default", project)
 
 
 def test_an_unknown_profile_lists_the_known_ones(project):

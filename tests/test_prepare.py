@@ -41,13 +41,19 @@ def sets(tmp_path_factory) -> Path:
     return root
 
 
-def run(subject: str, sets: Path, out: Path, extra: tuple[Extra, ...] = ()) -> dict:
-    settings = SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT, extra=extra)
+def settings(extra: tuple[Extra, ...] = (), layouts: dict | None = None) -> SimpleNamespace:
+    """The parameters of `prepare`."""
+    own = layouts or {}
+    return SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT, layouts=own, extra=extra)
+
+
+def run(
+    subject: str, sets: Path, out: Path, extra: tuple[Extra, ...] = (), measured: bool = False
+) -> dict:
     roots = {name: sets / name for name in DATASETS[subject]}
     roots |= {e.dataset: sets / e.root for e in extra}
-    return prepare(
-        subject, roots, toy_model(subject), COARSE[subject], settings, out, progress=False
-    )
+    places = (toy_model(subject), COARSE[subject], settings(extra), out, False)
+    return prepare(subject, roots, *places, measured=measured)
 
 
 @pytest.fixture(scope="module", params=["body", "hand"])
@@ -170,12 +176,10 @@ def test_measured_joints_are_kept_where_a_regressor_reads_the_others(prepared, s
     regressor = np.zeros((17, 6890), np.float32)
     own = np.asarray(toy_model("body").joint_regressor)
     regressor[H36M_LIMBS] = own[SMPL_LIMBS]
-    settings = SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT, extra=())
     roots = {name: sets / name for name in DATASETS["body"]}
-    places = (COARSE["body"], settings, tmp_path / "out")
-    model = toy_model("body")
+    places = (toy_model("body"), COARSE["body"], settings(), tmp_path / "out")
     # Only limbs are true in these files; their other joints lie at the world's origin.
-    write = lambda: prepare("body", roots, model, *places, False, regressor)  # noqa: E731
+    write = lambda: prepare("body", roots, *places, False, regressor, True)  # noqa: E731
     with pytest.raises(ValueError, match="body fits over 50 mm off"):
         write()
     monkey = pytest.MonkeyPatch()
@@ -193,6 +197,28 @@ def test_measured_joints_are_kept_where_a_regressor_reads_the_others(prepared, s
                 assert np.allclose(joints, mocap_of(sets, row.image), atol=1e-6)
     for path in prepared.out.iterdir():  # all else is as without
         assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
+
+
+def test_measured_joints_of_hands_are_the_files_own(prepared, tmp_path):
+    """Not those of its meshes, which are moved a little here."""
+    if prepared.subject == "body":
+        return
+    write_freihand(tmp_path / "freihand", "training", 40, 1, seed=1)
+    write_freihand(tmp_path / "freihand", "evaluation", 3, 1, seed=2)
+    xyz, rng = {}, np.random.default_rng(0)
+    for name in ("training", "evaluation"):
+        path = tmp_path / f"freihand/{name}_xyz.json"
+        xyz[name] = np.array(json.loads(path.read_text())) + rng.normal(0, 0.002, (1, 21, 3))
+        path.write_text(json.dumps(xyz[name].tolist()))
+    run("hand", tmp_path, tmp_path / "without")
+    run("hand", tmp_path, tmp_path / "out", measured=True)
+    for split, name, rows in (("val", "training", [38, 39]), ("test", "evaluation", [0, 1, 2])):
+        kept, truth = np.load(tmp_path / f"out/mocap_{split}.npy"), xyz[name][rows]
+        assert kept.shape == (len(rows), 21, 3) and kept.dtype == np.float32
+        assert np.allclose(kept, truth - truth[:, :1], atol=1e-6)
+    for path in (tmp_path / "without").iterdir():  # all else is as without
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes(), path.name
+    assert not list((tmp_path / "without").glob("mocap*"))
 
 
 def test_a_row_costs_next_to_no_memory(tmp_path):
@@ -216,8 +242,7 @@ def test_a_data_set_without_usable_samples_is_named(sets, tmp_path):
     for split in ("validation", "test"):
         write_threedpw(tmp_path / "threedpw", split, f"run_{split}", 2, seed=1)
     roots = {"threedpw": tmp_path / "threedpw", "human36m": sets / "human36m"}
-    settings = SimpleNamespace(phi_fraction=0.6, upsampler_meshes=KEPT, extra=())
-    arguments = (toy_model("body"), COARSE["body"], settings, tmp_path / "out", False)
+    arguments = (toy_model("body"), COARSE["body"], settings(), tmp_path / "out", False)
     with pytest.raises(ValueError, match="threedpw: only one person or sequence"):
         prepare("body", roots, *arguments)
     with pytest.raises(ValueError, match="human36m"):
@@ -322,6 +347,29 @@ def test_an_extra_set_that_is_not_there_is_named(sets, tmp_path):
     with pytest.raises(ValueError, match="muco: only one person"):
         run("body", sets, tmp_path / "body", extra)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_set_of_the_study_is_read_in_the_layout_that_is_named(sets, tmp_path):
+    """Human3.6M as METRO's files have it: whom they show, and no cameras."""
+    people, root = people_in_camera(6, seed=3), tmp_path / "h36m"
+    keys = [f"S{s}_Walking.60457274_{i:06d}.jpg" for i, s in enumerate((1, 5, 6, 7, 8, 8))]
+    write_tsv(root, people, "human36m", keys=keys)
+    tested = people_in_camera(2, seed=4)
+    write_tsv(root, tested, "human36m", "valid.protocol2", keys=["S9_a_1.jpg", "S11_a_2.jpg"])
+    places = (toy_model("body"), COARSE["body"])
+    roots, out = {"threedpw": sets / "threedpw", "human36m": root}, tmp_path / "out"
+    prepare("body", roots, *places, settings(layouts={"human36m": "tsv"}), out, False)
+    index, joints = pd.read_parquet(out / "index.parquet"), np.load(out / "joints.npy")
+    rows = index[index["dataset"] == "human36m"]
+    assert rows.groupby("split")["person"].agg(set).to_dict()["val"] == {"S8"}
+    assert set(rows[rows["split"] == "test"]["person"]) == {"S9", "S11"}
+    assert set(rows[rows["split"].isin(["phi", "g"])]["person"]) == {"S1", "S5", "S6", "S7"}
+    assert rows[LENS].isna().all(axis=None)
+    assert index.drop(rows.index)[LENS].notna().all(axis=None)
+    test = joints[rows[rows["split"] == "test"]["row"]]
+    assert np.abs(test - (tested["joints"] - tested["joints"][:, :1])).max() < 1e-4
+    with pytest.raises(FileNotFoundError, match="h36m/annotations: not there"):
+        prepare("body", roots, *places, settings(), out, False)
 
 
 @given(sizes=st.lists(st.integers(1, 60), min_size=2), share=st.floats(0.1, 0.9))

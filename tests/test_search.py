@@ -20,14 +20,17 @@ STEPS = 5
 @pytest.fixture
 def tried(bench, split, tmp_path, monkeypatch):  # noqa: F811
     """Runs the search of a denoiser and a baseline with some trials."""
-    few = {name: search.SYSTEMS[name] for name in ("image", "baseline_a")}
-    monkeypatch.setattr(search, "SYSTEMS", few)
+    few = {name: search.ROW_OF[name] for name in ("image", "baseline_a")}
+    monkeypatch.setattr(search, "ROW_OF", few)
 
     def run(*trials):
         block = {"steps": STEPS, "images": 4, "try": list(trials)}
         chosen = hmdiff_params.Search.model_validate(block)
         bench.params = bench.params.model_copy(update={"search": chosen})
-        return search.search(bench, None, split, split, tmp_path / "resume.pt")
+        frame = search.search(bench, None, split, split, tmp_path, tmp_path / "resume.pt")
+        written = pd.read_csv(tmp_path / f"{bench.subject}.csv")
+        assert written["chosen"].tolist() == frame["chosen"].tolist()
+        return frame, json.loads((tmp_path / f"{bench.subject}.json").read_text())
 
     return run
 
@@ -90,7 +93,7 @@ def test_a_trial_is_what_a_training_with_these_values_would_be(tried, bench, spl
 
 def test_a_peer_is_tried_like_the_rest(tried, bench, split, tmp_path, monkeypatch):  # noqa: F811
     bench.mesh = replace(bench.mesh, ids=torch.arange(12))
-    monkeypatch.setattr(search, "SYSTEMS", {"pose2mesh": "Pose2Mesh-style"})
+    monkeypatch.setattr(search, "ROW_OF", {"pose2mesh": "Pose2Mesh-style"})
     frame, _ = tried({"lr": 0.01})
     assert (frame["method"] == "Pose2Mesh-style").all()
     assert (frame["MPVE"] > 0).all() and np.isfinite(frame["MPVE"]).all()
@@ -139,6 +142,17 @@ def test_a_killed_search_goes_on_to_the_same_numbers(tried, tmp_path, monkeypatc
     assert found_again == found
     assert calls == ["image", "image", "baseline_a", "baseline_a", "baseline_a"]
     assert not list(tmp_path.glob("resume*"))
+
+
+def test_a_search_whose_results_cannot_be_written_has_lost_nothing(tried, monkeypatch):
+    fit, calls = search.fit, []
+    monkeypatch.setattr(search, "fit", lambda *a: (calls.append(a[1]), fit(*a))[1])
+    with monkeypatch.context() as full:
+        full.setattr(search, "write_file", lambda *_: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):
+            tried({"lr": 0.01})
+    tried({"lr": 0.01})
+    assert len(calls) == 4
 
 
 def test_a_search_killed_while_it_judges_trains_nothing_twice(tried, monkeypatch):

@@ -9,6 +9,7 @@ import official
 import pytest
 import test_downsampling
 import torch
+from scipy import sparse
 
 from hmdiff import body, coarse, coarsening, params
 from hmdiff.datasets import DATASETS
@@ -68,6 +69,19 @@ def test_a_licensed_hand_becomes_arrays_that_pose_the_same(tmp_path, open_hand, 
     with np.load(tmp_path / "models/hand.npz", allow_pickle=False) as file:
         assert all(file[key].dtype.kind in "iuf" for key in file.files)
     assert (tmp_path / "models/open_hand.npz").is_file(), "the studio keeps its own"
+
+
+def test_what_a_licensed_file_has_beside_its_model_is_left(tmp_path, open_hand):
+    """A spare sparse matrix among it, which filled up would be 700 GB."""
+    spare = official.old_csc(sparse.csc_matrix((300_000, 300_000)))
+    content = official.mano(open_hand) | {"spare": spare, "more": np.zeros(9)}
+    path, out = licensed.write_pickle(tmp_path / "MANO_RIGHT.pkl", content), tmp_path / "hand.npz"
+    sources.convert(path, out)
+    with np.load(out, allow_pickle=False) as file:
+        assert set(file.files) == set(body._KEYS["hand"])
+    for a, b in zip(body.load(out).state_dict().items(), body.load(path).state_dict().items(),
+                    strict=True):  # fmt: skip
+        assert a[0] == b[0] and torch.equal(a[1], b[1])
 
 
 def test_the_fields_coarse_mesh_is_taken_where_it_is_there(tmp_path, open_hand, hand_coarse, quick):

@@ -5,7 +5,7 @@ import torch
 from test_train import bench, mesh, params, split  # noqa: F401  (fixtures)
 
 from hmdiff import speed
-from hmdiff.closed_form import NAME, fit
+from hmdiff.closed_form import PLUS, fit
 from hmdiff.evaluate import default_knobs
 
 
@@ -22,13 +22,13 @@ def result(bench, split, monkeypatch):  # noqa: F811
     monkeypatch.setattr(speed, "matmul_rate", lambda dtype: 1e12)
     knobs = default_knobs(bench.params)
     gains, two = fit(bench, split, split, knobs.steps), split.take(slice(0, 2))
-    images, both = torch.zeros(2, 3, 8, 8), {"Ours": knobs, NAME: knobs}
+    images, both = torch.zeros(2, 3, 8, 8), {"Ours": knobs, PLUS: knobs}
     phi = torch.nn.Module()
     return speed.measure_speed(bench, phi, images, two, both, gains, repeats=2)
 
 
 def test_reference_and_fast_path_are_timed_alike(result):
-    systems = ["Ours", "Ours, fast path", NAME, f"{NAME}, fast path"]
+    systems = ["Ours", "Ours, fast path", PLUS, f"{PLUS}, fast path"]
     printed = result["the paper's setting"]
     assert (printed["steps"], printed["hypotheses"], result["warm-up"]) == (3, 32, 1)
     for timed, names in ((result, systems), (printed, systems[:2])):
@@ -46,7 +46,7 @@ def test_reference_and_fast_path_are_timed_alike(result):
 def test_the_fast_path_counts_fewer_operations_and_errs_alike(result):
     count, share = result["flops per image"], result["share of the matmul rate"]
     assert 0 < count["Ours, fast path"] < count["Ours"]
-    assert 0 < count[f"{NAME}, fast path"] < count[NAME] < count["Ours"]
+    assert 0 < count[f"{PLUS}, fast path"] < count[PLUS] < count["Ours"]
     ms = result["batch 2"]["ms per image"]["Ours"]["reverse process"]
     assert share["Ours"] == pytest.approx(count["Ours"] / (ms / 1000) / 1e12)
     for less in result["fast path less reference, mm"].values():

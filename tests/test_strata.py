@@ -41,8 +41,8 @@ def split(tmp_path, monkeypatch):
     table = {"image": ["0.jpg", "1.jpg"], "visible": [0.4, 1.0], "truncated": [0.0, 0.0]}
     pd.DataFrame(table).to_parquet("studio/made/studio.parquet")
     index = pd.DataFrame({"image": ["studio/made/1.jpg", "studio/made/0.jpg"], "dataset": "made"})
-    U = SimpleNamespace(spread=lambda: torch.tensor([[1.0], [2.0]]))
-    return SimpleNamespace(index=index, U=U)
+    parts = [SimpleNamespace(spread=lambda s=s: torch.tensor([[s]])) for s in (1.0, 2.0)]
+    return SimpleNamespace(index=index, U=SimpleNamespace(parts=lambda: parts))
 
 
 def test_images_find_what_the_studio_knows_of_them(split):

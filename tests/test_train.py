@@ -1,6 +1,5 @@
 """Training and evaluation of g on a tiny made-up split: progress, resumption, determinism."""
 
-import json
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -23,13 +22,16 @@ from hmdiff.splits import load_split
 from hmdiff.train import (
     READINGS,
     VARIANTS,
+    Phase,
     build,
+    cycle,
     fall,
     kept_loss,
     load_system,
     loss_of,
     phases_of,
     rows_of_step,
+    steps_of,
     train,
     untrained,
 )
@@ -322,6 +324,12 @@ def test_a_memo_gives_what_was_evaluated_and_knows_other_weights(
     next(bench.system("image").parameters()).data.add_(1e-3)
     evaluate.evaluate(bench, "Ours", knobs, split)
     assert len(ran) == 3
+    # What the errors are measured by counts as well.
+    bench.joint_regressor = bench.joint_regressor.roll(1, dims=1)
+    evaluate.evaluate(bench, "Ours", knobs, split)
+    assert len(ran) == 4
+    measured = torch.zeros(len(split), 17, 3)
+    assert replace(split, mocap=measured).content != split.content
 
 
 def test_an_images_result_does_not_depend_on_its_batch_mates(bench, split, params, monkeypatch):
@@ -454,10 +462,9 @@ def test_a_set_that_trains_nothing_is_named(mixed):
 def test_the_sweep_never_picks_a_setting_that_diverges(bench, split):
     frame, tuned = evaluate.sweep(bench, split)
     assert set(tuned) == {method.tuned for method in evaluate.METHODS.values()}
-    assert tuned["Ours"]["gamma"] == 0.01
+    assert tuned["Ours"].gamma == 0.01
     tried = frame[(frame.method == "Ours") & (frame.knob == "gamma")]
     assert tried.groupby("value")["diverged"].max().loc[1e6] > 0
-    assert json.dumps(tuned)
 
 
 def test_a_start_from_H_U_is_offered_no_more_steps_than_lie_below_it(bench, split):
@@ -466,6 +473,23 @@ def test_a_start_from_H_U_is_offered_no_more_steps_than_lie_below_it(bench, spli
     found = search.best("Ours w/ H_U", knobs, "steps", (2, 4, 8))
     assert found.steps in (2, 4) and found.k_start == 4
     assert {frame["value"].iloc[0] for frame in search.frames} == {2, 4}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 20])
+def test_a_cycle_has_a_peak_and_an_end_whatever_its_length(steps):
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], fused=True)
+    schedule, rates = cycle(optimizer, Phase("mix", steps, 0.01, None)), []
+    for _ in range(steps):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert all(0 < rate <= 0.01 for rate in rates)
+    assert steps < 3 or max(rates[:3]) > 10 * rates[-1]
+
+
+def test_an_unknown_length_of_training_is_refused(params):
+    with pytest.raises(KeyError, match="fourfould"):
+        steps_of("fourfould", "hand", params)
 
 
 def test_missing_features_are_named_with_their_stage(tmp_path):

@@ -11,7 +11,7 @@ import yaml
 
 from hmdiff import body, coarse, coarsening, linear, params
 from hmdiff.checkpoint import save_weights
-from hmdiff.closed_form import NAME
+from hmdiff.closed_form import PLUS
 from hmdiff.pipeline import release
 from hmdiff.pretrain import Phi
 from hmdiff.train import VARIANTS, build
@@ -87,5 +87,5 @@ def add_subject(data: Path, subject: str, settings: params.Params) -> None:
         meta = {"variant": variant, "subject": subject, "seed": SEED, "V": V, "J": J}
         folder = data / f"checkpoints/{subject}-{variant}-{SEED}"
         save_weights(folder / "model.safetensors", system, meta)
-    tuned = {"Ours": KNOBS, NAME: KNOBS}
+    tuned = {"Ours": KNOBS, PLUS: KNOBS}
     (data / f"sweeps/{subject}-{SEED}.json").write_text(json.dumps(tuned))

@@ -31,7 +31,17 @@ LAYOUTS = {
     "spin": ("human36m", "coco", "up3d", "mpii", "threedpw"),
 }
 
-__all__ = ["DATASETS", "FILTERS", "LAYOUTS", "SPLITS", "Filters", "Sample", "frames", "read"]
+__all__ = [
+    "DATASETS",
+    "FILTERS",
+    "LAYOUTS",
+    "SPLITS",
+    "Filters",
+    "Sample",
+    "frames",
+    "layout_of",
+    "read",
+]
 
 
 def read(
@@ -57,7 +67,7 @@ def read(
     Raises:
         FileNotFoundError, ValueError: one line, with file and remedy.
     """
-    layout = _layout(dataset, split, layout)
+    layout = layout_of(dataset, split, layout)
     skipped = Counter() if skipped is None else skipped
     if layout == "freihand":
         return import_module(f"{__name__}.freihand").read(Path(root), split, model, skipped)
@@ -72,14 +82,14 @@ def frames(
     dataset: str, root: Path, split: str, skipped: Counter, layout: str | None = None
 ) -> Iterator[BodyFrames]:
     """The annotations that `read` poses, in blocks; arguments and errors as there."""
-    layout = _layout(dataset, split, layout)
+    layout = layout_of(dataset, split, layout)
     if layout == "freihand":
         raise ValueError("freihand: its own layout holds meshes, not parameters; use layout 'tsv'")
     return import_module(f"{__name__}.{layout}").frames(Path(root), dataset, split, skipped)
 
 
-def _layout(dataset: str, split: str, layout: str | None) -> str:
-    """The layout meant, if data set, split and layout are known and go together."""
+def layout_of(dataset: str, split: str, layout: str | None) -> str:
+    """The layout meant; ValueError where data set, split and layout do not go together."""
     fitting = [name for name, datasets in LAYOUTS.items() if dataset in datasets]
     if not fitting:
         known = tuple(dict.fromkeys(sum(LAYOUTS.values(), ())))

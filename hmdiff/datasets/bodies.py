@@ -145,7 +145,7 @@ def body_samples(
         gap_mm = fit_error_mm(part, vertices, joints, filters)
         far += int((gap_mm > limit_mm).sum())
         for i in range(len(part)):
-            tested = split == "test" and _mocap(part, i) is not None
+            tested = split == "test" and _measured(part, i) is not None
             if gap_mm[i] > limit_mm and not tested:
                 skipped["joints far from the body fit"] += 1
                 continue
@@ -202,11 +202,11 @@ def _sample(
     given = EVERYTHING
     if frames.given is not None:
         given = frozenset(np.array(SUPERVISION)[frames.given[i]].tolist())
-    person, mocap = frames.persons[i], _mocap(frames, i)
-    return Sample(image, dataset, split, person, K, box, vertices, joints, given, mocap)
+    person, measured = frames.persons[i], _measured(frames, i)
+    return Sample(image, dataset, split, person, K, box, vertices, joints, given, measured)
 
 
-def _mocap(frames: BodyFrames, i: int) -> np.ndarray | None:
+def _measured(frames: BodyFrames, i: int) -> np.ndarray | None:
     """Human3.6M's joints of frame i, where the annotation has all of them."""
     joints = frames.joints[i]
     return joints if len(joints) == 17 and np.isfinite(joints).all() else None

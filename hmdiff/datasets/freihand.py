@@ -3,7 +3,8 @@
     training/rgb/00000000.jpg    training_{K,xyz,verts}.json
     evaluation/rgb/00000000.jpg  evaluation_{K,xyz,verts}.json
 
-One entry an annotation: `K` (3, 3), `xyz` (21, 3) and `verts` (778, 3) in metres, camera axes.
+One entry an annotation: `K` (3, 3), `xyz` (21, 3) and `verts` (778, 3) in metres, camera axes. The
+set's own evaluation holds predicted joints against `xyz`.
 There may be several images an annotation, with other backgrounds: of n annotations, image i shows
 annotation i mod n. The set has no validation split and does not tell people apart, but its
 annotations run person by person. So they are cut into 20 stretches, and the last is the validation
@@ -64,7 +65,8 @@ def read(
                 skipped[box] += 1
                 continue
             person = f"{name}-{stretch[i]:02d}"
-            yield Sample(image, "freihand", split, person, K[i], box, vertices[i], joints[i])
+            places = (K[i], box, vertices[i], joints[i])
+            yield Sample(image, "freihand", split, person, *places, measured_m=joints[i])
 
 
 def first_held_out(n: int) -> int:

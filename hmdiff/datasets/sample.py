@@ -40,8 +40,9 @@ class Sample:
         joints_m: J x 3, likewise.
         given: which of SUPERVISION the annotation gives by itself. A mesh is always there, for
             nothing is learnt here without one; it may be a fit to the others.
-        mocap_m: 17 x 3, Human3.6M's joints as motion capture measured them, metres, camera axes;
-            None where a set has none. The mesh is a fit to them.
+        measured_m: the joints that the set holds predictions against, metres, camera axes: 17 x 3,
+            Human3.6M's of the motion capture, to which the mesh is a fit; 21 x 3, FreiHAND's
+            keypoints; None where a set has none.
     """
 
     image: Path
@@ -53,7 +54,7 @@ class Sample:
     vertices_m: np.ndarray
     joints_m: np.ndarray
     given: frozenset[str] = EVERYTHING
-    mocap_m: np.ndarray | None = None
+    measured_m: np.ndarray | None = None
 
 
 def broken(path: Path, fault: str, remedy: str) -> ValueError:

@@ -38,7 +38,7 @@ LABEL = ("center", "scale", "pose", "betas", "has_smpl", "2d_joints", "has_2d_jo
 
 
 def frames(root: Path, dataset: str, split: str, skipped: Counter) -> Iterator[BodyFrames]:
-    """Blocks of labels with a body fit, source by source, in the order of the linelist."""
+    """Blocks of labels with a body fit, source by source, each in the order of the linelist."""
     part = part_of(dataset, split)
     index = root / NAMES.get((dataset, part), "")
     if not index.is_file():

@@ -18,7 +18,7 @@ from ..params import Params, Subject, parse
 from ..peers import PEERS
 from ..pretrain import Phi
 from ..report.typeset import markdown_rows
-from ..search import SYSTEMS, trials
+from ..search import ROW_OF, trials
 from ..speed import flops
 from ..train import VARIANTS, build
 from . import profiles
@@ -145,7 +145,7 @@ def search_work(params: Params, F: Flops) -> Work:
     judged = {True: (len(params.tune.gamma) + 1) * params.sampler.steps}
     judged |= {False: 2 * params.sampler.steps}
     for subject in TRAIN:
-        train = sum(step_s(F, subject, system) for system in SYSTEMS) * s.steps / 3600
+        train = sum(step_s(F, subject, system) for system in ROW_OF) * s.steps / 3600
         hours.append(len(trials(params)) * (train + sampling_hours(params, s.images, judged)))
     return Work("search", hours, 1)
 

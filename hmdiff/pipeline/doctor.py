@@ -4,7 +4,8 @@
 
 Every entry of `sources.MANIFEST` gets a line: whether it is there and can be read, its size and
 sha256, or where it comes from and what is lost without it. Of data sets every split is looked into,
-as far as the first sample. `rehearsal` then takes a small batch of each through all stages.
+as far as the first sample. `rehearsal` then takes a small batch of each of the study's own through
+all stages.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from ..datasets import DATASETS, FILTERS, SPLITS, Sample, human36m, read
 from ..device import best_device
 from ..hrnet import HRNet
 from ..imagenet import load_imagenet
-from ..params import Extra, Params, parse, read_yaml, subject_of
+from ..params import Extra, Params, parse, subject_of
 from ..speed import hardware
 from . import sources
 from .profiles import merged
@@ -41,14 +42,14 @@ def doctor(profile: str, rehearse: bool = False, root: Path = Path(), say: Say =
 
     Args:
         profile: `default`, or the name of a file in profiles/.
-        rehearse: also take a small batch of each data set that is there through every stage.
+        rehearse: also take a small batch of each of the study's own sets that is there through
+            every stage.
         root: the project's folder.
 
     Raises:
         ValueError: one line; there is no such profile, or it is not valid.
     """
-    path, data = root / "params.yaml", root / "data"
-    params = parse(read_yaml(path) if profile == "default" else merged(profile, root), path)
+    params, data = parse(merged(profile, root), profile), root / "data"
     say(f"profile {profile}, source {params.source}: {data / params.source}")
     faults = look(params, data, say)
     if rehearse:
@@ -151,19 +152,23 @@ def checksum(entry: Entry, path: Path) -> str:
 
 def looked_into(dataset: str, root: Path, split: str, params: Params, raw: Path, say: Say) -> int:
     """Report on a split of a data set as far as its first sample; returns the number of faults."""
-    annotations, folders = parts(dataset, root, split)
-    if not annotations:
-        say(f"MISSING   {root}: no annotations for {split}; complete the data set")
-        return 1
-    images = sum(sum(1 for _ in folder.iterdir()) for folder in folders if folder.is_dir())
-    found = f"{split}: {len(annotations)} annotation file(s), {images} images"
+    layout = params.prepare.layouts.get(dataset)
+    found = f"{split}, layout {layout}"
+    if layout is None:
+        annotations, folders = parts(dataset, root, split)
+        if not annotations:
+            say(f"MISSING   {root}: no annotations for {split}; complete the data set")
+            return 1
+        images = sum(sum(1 for _ in folder.iterdir()) for folder in folders if folder.is_dir())
+        found = f"{split}: {len(annotations)} annotation file(s), {images} images"
     subject = next(name for name, datasets in DATASETS.items() if dataset in datasets)
     official = sources.find(sources.MODELS[subject], params, raw)
     if official is None:
         say(f"there     {found}; not read, for want of {sources.MODELS[subject].names[0]}")
         return 0
     try:
-        first = first_of(read(dataset, root, split, body.load(official)), root, split)
+        samples = read(dataset, root, split, body.load(official), layout=layout)
+        first = first_of(samples, root, split)
     except Exception as error:  # whatever is wrong with one thing, the others are looked at
         say(f"BROKEN    {found}: {one_line(error)}")
         return 1
@@ -206,6 +211,9 @@ def rehearsed(dataset: str, subject: str, params: Params, data: Path, say: Say) 
         made = params.source == "studio"  # what the pipeline makes is there or was not made
         say(f"absent  {root}: no rehearsal{'; run `dvc repro studio` first' if made else ''}")
         return int(made)
+    if layout := params.prepare.layouts.get(dataset):
+        say(f"absent  {root}: no rehearsal in layout {layout}, which may be without cameras")
+        return 0
     on = hardware()
     say(f"rehearsal of {root} on {best_device().type}, {on['device']}, {on['threads']} threads")
     try:

@@ -27,16 +27,20 @@ LISTING = ".copied"  # in the copy: what the last call put there
 
 
 def merged(name: str, root: Path = Path(".")) -> dict:
-    """The values of params.yaml under the overlay profiles/<name>.yaml, checked.
+    """The values of params.yaml under the overlay profiles/<name>.yaml, checked; of `default` those
+    of params.yaml alone.
 
     Raises:
         ValueError: one line that names the file, the key, what is wrong and the remedy.
     """
-    path = root / "profiles" / f"{name}.yaml"
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise ValueError(f"{path}: no such profile; there are: default, {there}")
-    values = overlay(read_yaml(root / "params.yaml"), read_yaml(path))
+    path = root / "params.yaml"
+    values = read_yaml(path)
+    if name != "default":
+        path = root / "profiles" / f"{name}.yaml"
+        if not path.is_file():
+            there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+            raise ValueError(f"{path}: no such profile; there are: default, {there}")
+        values = overlay(values, read_yaml(path))
     parse(values, path)
     return values
 
@@ -83,7 +87,7 @@ def copy(name: str, to: Path, root: Path = Path(".")) -> None:
         (to / file).unlink(missing_ok=True)
     put("\n".join(names) + "\n", listing)
     link(root / RAW, to / RAW)
-    head = f"# Made from params.yaml and profiles/{name}.yaml; change those.\n"
+    head = f"# Made from params.yaml for the profile {name}; change that, or profiles/.\n"
     put(head + yaml.safe_dump(values, sort_keys=False), to / "params.yaml")
     # A DVC project of its own: it takes no notice of the git working tree that it lies in.
     put("[core]\n    no_scm = true\n", to / ".dvc" / "config.local")

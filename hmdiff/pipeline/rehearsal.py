@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from .. import evaluate, linear
 from ..body import BodyModel
@@ -26,8 +25,8 @@ from ..datasets import Sample, read
 from ..device import best_device
 from ..params import Params
 from ..pinhole import project
-from ..pose import PoseDistribution
-from ..pretrain import POOL, infer, untrained
+from ..pose import PoseDistribution, pooled
+from ..pretrain import infer, untrained
 from ..splits import Split
 from ..train import load_system, train
 
@@ -61,10 +60,9 @@ def stages(
     f_I, E_xy, E_z = infer(phi, images)
     yield f"phi: {sum(p.numel() for p in phi.parameters()) / 1e6:.1f} M parameters"
     U = PoseDistribution(E_xy, E_z, phi.cube)
-    heat = avg_pool2d(torch.cat([E_xy, E_z], dim=1), POOL, divisor_override=1)
     index = pd.DataFrame({"image": [str(s.image) for s in samples], "dataset": dataset})
     h_0, full = (torch.from_numpy(x.astype(np.float32)) for x in (h_0 / scale_m, full))
-    split = Split(index, f_I, heat, U.mean(), h_0, U, full, scale_m)
+    split = Split(index, f_I, pooled(E_xy, E_z), U.mean(), h_0, U, full, scale_m)
     finite("U", U.sample(params.sampler.N, torch.Generator().manual_seed(0)))
     yield f"U: {params.sampler.N} poses, spread {1000 * scale_m * float(U.spread().mean()):.0f} mm"
     bench = with_one_step_of_g(split, model, mesh, rows, params)

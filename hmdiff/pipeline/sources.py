@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import sparse
 
 from .. import body, coarsening, downsampling
 from ..body import BodyModel
@@ -22,7 +21,6 @@ from ..coarse import CoarseMesh
 from ..files import new_file
 from ..metrics import H36M14
 from ..params import Params
-from ..safe_pickle import load_npz, load_plain
 from ..studio import anny_bake
 
 BAKE = {"body": anny_bake.bake_open_body, "hand": anny_bake.bake_open_hand}
@@ -198,15 +196,9 @@ def build(subject: str, params: Params, data: Path) -> tuple[BodyModel, CoarseMe
 
 
 def convert(official: Path, out: Path) -> None:
-    """Write the arrays of an official body or hand file as an npz, which holds arrays alone.
-
-    Raises:
-        FileNotFoundError, ValueError: as `body.load`, which first looks the file over.
-    """
-    body.load(official)
-    content = (load_plain if official.suffix == ".pkl" else load_npz)(official)
-    dense = {key: v.toarray() if sparse.issparse(v) else v for key, v in content.items()}
-    arrays = {k: v for k, v in dense.items() if isinstance(v, np.ndarray) and v.dtype.kind in "iuf"}
+    """Write what an official body or hand file has of a model as an npz, which holds arrays alone;
+    errors as of `body.read`."""
+    _, arrays = body.read(official)
     with new_file(out) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
 

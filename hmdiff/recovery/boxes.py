@@ -1,7 +1,8 @@
 """Boxes of many pictures in one file, as a detector of people writes them.
 
 A CSV with the columns picture, x, y, width, height (others are left alone), a line a person; the
-picture is a file's name, with or without folders.
+picture is a file's name, with or without folders. Pictures of two folders with one name cannot be
+told apart, and are refused.
 """
 
 import csv
@@ -24,6 +25,7 @@ def read(path: Path) -> dict[str, list[Box]]:
     if not present(path, "correct the path").is_file() or path.stat().st_size > LARGEST:
         raise broken(path, f"no file of at most {LARGEST // 10**6} MB", remedy)
     found: dict[str, list[Box]] = {}
+    folders: dict[str, set[PurePath]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -32,9 +34,15 @@ def read(path: Path) -> dict[str, list[Box]]:
             for row in reader:
                 name, *numbers = (row[column] or "" for column in COLUMNS)
                 box = tuple(number(reader.line_num, text) for text in numbers)
-                found.setdefault(PurePath(name).name, []).append(box)
+                picture = PurePath(name)
+                found.setdefault(picture.name, []).append(box)
+                folders.setdefault(picture.name, set()).add(picture.parent)
     except (ValueError, csv.Error) as error:  # bytes that are no UTF-8 among them
         raise broken(path, f"{error!s:.100}", remedy) from None
+    for name, places in folders.items():
+        if len(named := sorted(places - {PurePath()})) > 1:
+            fault = f"names {named[0] / name} and {named[1] / name}"
+            raise broken(path, fault, "recover each folder with a file of its own")
     return found
 
 

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from .. import body, coarse, linear, params, pretrain
 from ..checkpoint import load_weights, save_weights
-from ..closed_form import NAME, Gains, fit
+from ..closed_form import PLUS, Gains, fit
 from ..datasets.sample import read_json
 from ..device import best_device
 from ..evaluate import Bench, Knobs, load_bench
+from ..fast import as_one_map
 from ..files import write_file
 from ..splits import load_split
 from ..train import load_system
@@ -52,8 +53,8 @@ class Recipe(params.Block):
     def both_subjects_are_tuned(self) -> "Recipe":
         """Recovery needs the knobs of Ours+."""
         for subject in SUBJECTS:
-            if NAME not in self.knobs.get(subject, {}):
-                raise ValueError(f"the knobs of {NAME} are missing for the {subject}")
+            if PLUS not in self.knobs.get(subject, {}):
+                raise ValueError(f"the knobs of {PLUS} are missing for the {subject}")
         return self
 
     def settings(self) -> params.Params:
@@ -106,22 +107,12 @@ def gather(run: Path, values: dict, out: Path) -> None:
         bench = load_bench(subject, seed, data, recipe.settings())
         cube_m = recipe.phi.cube_m[subject]
         g_split, val = (load_split(subject, split, data, cube_m) for split in ("g", "val"))
-        gains = fit(bench, g_split, val, recipe.knobs[subject][NAME].steps)
-        meta = {"kind": f"gains of {NAME}", "width": gains.width}
+        gains = fit(bench, g_split, val, recipe.knobs[subject][PLUS].steps)
+        meta = {"kind": f"gains of {PLUS}", "width": gains.width}
         save_weights(out / f"{subject}-gains.safetensors", half({"G": torch.stack(gains.G)}), meta)
-        maps = compose(bench.upsampler).half(), bench.lift.half()
+        maps = as_one_map(bench.upsampler).half(), bench.lift.half()  # a tenth as large
         linear.save(out / f"{subject}-linear.safetensors", *maps)
     write_file(out / "recovery.json", recipe.model_dump_json(by_alias=True, indent=2) + "\n")
-
-
-def compose(upsampler: linear.Upsampler) -> linear.Upsampler:
-    """The same map in one step, a tenth as large: 431 -> 1723 -> 6890 becomes 431 -> 6890."""
-    whole = upsampler.maps[0].weight
-    for step in list(upsampler.maps)[1:]:
-        whole = step.weight @ whole
-    one = linear.Upsampler([whole.shape[1], whole.shape[0]])
-    one.maps[0].weight.data = whole
-    return one.requires_grad_(False)
 
 
 def parse(path: Path, values: dict) -> Recipe:
@@ -153,7 +144,7 @@ def load(folder: str | Path, subject: params.Subject) -> Bundle:
         G, meta = load_weights(folder / f"{subject}-gains.safetensors")
         mesh, *maps, gain = (part.to(best_device()) for part in (mesh, *maps, G["G"].float()))
         system = load_system(folder / f"{stem}.safetensors", settings)
-        knobs = recipe.knobs[subject][NAME]
+        knobs = recipe.knobs[subject][PLUS]
         if len(gain) != knobs.steps or gain.shape[1:] != (3 * model.J, 3 * len(mesh.ids)):
             raise ValueError(f"{folder}: the gains are of another system; {REMEDY}")
         bench = Bench(

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from .. import viewer
+from ..datasets.sample import read_json
 from ..files import new_folder, write_file
 from ..pinhole import project
 from ..viewer import PORTRAIT_DISTANCE, View, dress
@@ -70,9 +71,9 @@ def others(out: Path, facts: dict) -> list[Path]:
     if not out.is_symlink() and (not out.exists() or (out.is_dir() and not any(out.iterdir()))):
         return []
     try:
-        earlier = json.loads((out / "joints.json").read_text(encoding="utf-8"))
+        earlier = read_json(out / "joints.json", dict)
         same = all(earlier[key] == facts[key] for key in SAME)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
         earlier = None
     if earlier is None or out.is_symlink():
         raise ValueError(f"{out}: holds other files; choose another output folder with -o")

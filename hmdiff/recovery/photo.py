@@ -14,20 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.functional import avg_pool2d
 
 from .. import crops, evaluate
 from ..hypotheses import spread
 from ..params import Params
 from ..pinhole import project
-from ..pose import PoseDistribution
+from ..pose import PoseDistribution, pooled
 from ..pretrain import Phi, infer
 from ..splits import Split
 
 FOCAL_PER_SIDE = 1.2
 SMALLEST_PX = 16  # of the picture inside the box, each way; less shows nobody
 LARGEST_BOX = 50  # sides of the picture; in a larger one it would be a dot
-POOLED_SIDE = 14  # of the heatmaps that condition g, where they do
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def fit_translation(
     return t
 
 
-def recover(
+def recover_by_dat(
     image: np.ndarray,
     box,
     bench: evaluate.Bench,
@@ -149,7 +147,7 @@ def recover(
     knobs: evaluate.Knobs,
     seed: int = 0,
 ) -> Recovery:
-    """Run the whole system on one picture.
+    """Run Ours, the paper's system, on one picture (`api.recover` runs Ours+).
 
     Args:
         image: H x W (x 1, 3 or 4), uint8.
@@ -205,13 +203,11 @@ def one_sample(
     picture, _ = crops.crop(image, box, params.prepare.box_scale, params.phi.input_px)
     f_I, E_xy, E_z = infer(phi, torch.from_numpy(crops.normalise(picture))[None])
     U = PoseDistribution(E_xy, E_z, phi.cube)
-    cell = E_xy.shape[-1] // POOLED_SIDE
-    heat = avg_pool2d(torch.cat([E_xy, E_z], dim=1), cell, divisor_override=1)
     row = {"image": "picture", "dataset": "photo", "split": "photo", "person": "unknown"}
     return Split(
         index=pd.DataFrame([row]),
         f_I=f_I,
-        heat=heat,
+        heat=pooled(E_xy, E_z),
         u_mean=U.mean(),
         h_0=torch.zeros(1, bench.mesh.f.shape[1], 3),
         U=U,

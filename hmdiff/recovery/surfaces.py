@@ -82,11 +82,10 @@ def read(path: Path) -> Surface:
     path = present(Path(path), "correct the path")
     if checked(path, (*MESHES, ".npz")) == ".npz":
         return read_npz(path)
+    # From bytes: a mesh file that names other files gets none of them.
+    content = io.BytesIO(path.read_bytes())
     try:
-        # From bytes: a mesh file that names other files gets none of them.
-        mesh = trimesh.load_mesh(
-            io.BytesIO(path.read_bytes()), file_type=path.suffix.lower()[1:], process=False
-        )
+        mesh = trimesh.load_mesh(content, file_type=path.suffix.lower()[1:], process=False)
         vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces)
         colour = None
         if mesh.visual.kind == "vertex":

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .. import stats
-from ..convergence import DIFFUSIONS, METHODS
+from ..convergence import COMPARED, DIFFUSIONS
 from ..evaluate import LIFT
 from ..params import Params
 from ..stats import Bootstrap
@@ -188,7 +188,7 @@ def convergence_table(dataset: str, errors: pd.DataFrame, params: Params) -> She
         ),
         sections=tuple(
             Section(
-                tuple((method, cells(length, method)) for method in METHODS),
+                tuple((method, cells(length, method)) for method in COMPARED),
                 f"{length:,} training steps",
             )
             for length in sorted(set(rows["g_steps"]))

@@ -225,15 +225,15 @@ def relative_gap(
     active: np.ndarray,
     subject: str,
     out: Path,
-    ks: Sequence[int] | None = None,
-    r: float = 0.05,
+    ks: Sequence[int],
+    r: float,
 ) -> str:
     """R_k over the reverse process, and the share of chains whose guidance is on.
 
     Args:
         R: relative gaps (steps x ...), NaN where it was not measured.
         active: whether the gradient was applied (steps x ...).
-        ks: the step of each row; without it rows are numbered from 1.
+        ks: the step of each row.
         r: the threshold that switches a chain off.
     """
     R, active = (np.asarray(a, np.float64).reshape(len(a), -1) for a in (R, active))
@@ -241,7 +241,6 @@ def relative_gap(
     rows = np.flatnonzero(measured.any(axis=1))
     middle = np.array([np.nanpercentile(R[i], (10, 50, 90)) for i in rows])
     x = np.arange(len(R))
-    labels = [str(k) for k in (ks if ks is not None else x + 1)]
     with rc_context(STYLE):
         made, axes = figure(1, 2, 7, 5.2)
         top, bottom = axes[:, 0]
@@ -259,10 +258,10 @@ def relative_gap(
         bottom.set(ylabel="chains guided, %", ylim=(0, 100), xlabel="step $k$, from noise to mesh")
         for ax in (top, bottom):
             every = max(1, len(x) // 12)
-            ax.set_xticks(x[::every], labels[::every])
+            ax.set_xticks(x[::every], [str(k) for k in ks[::every]])
             ax.set_xlim(-0.6, len(x) - 0.4)
         off = int(np.argmax(share <= 50)) if (share <= 50).any() else None
-        when = f"half are switched off by k = {labels[off]}" if off is not None else "most stay on"
+        when = f"half are switched off by k = {ks[off]}" if off is not None else "most stay on"
         end = f"{when}, and {share[-1]:.0f}% of chains are guided to the end"
         if share.min() == 100:
             end = "every chain is guided to the end"

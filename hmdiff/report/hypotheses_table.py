@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from .. import stats
-from ..closed_form import NAME as PLUS
-from ..distribution import DIFFUSIONS, LIFTED, SCEPTICS, SCORES
+from ..closed_form import PLUS
+from ..distribution import DIFFUSIONS, LIFTED, NO_DIFFUSION, SCORES
 from ..metrics import protocol_of
 from ..params import Params
 from . import typeset
@@ -114,7 +114,7 @@ def scores_table(dataset: str, scores: pd.DataFrame, params: Params) -> Sheet:
     words = labels(params)
 
     def kind(method: str) -> str:
-        if method in SCEPTICS:
+        if method in NO_DIFFUSION:
             return "No diffusion"
         return "Diffusion" if method in (*DIFFUSIONS, PLUS) else "Diffusion, trained for longer"
 

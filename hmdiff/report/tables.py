@@ -13,8 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from .. import peers, stats
-from ..closed_form import NAME as PLUS
-from ..closed_form import ORACLE
+from ..closed_form import ORACLE, PLUS
 from ..evaluate import LIFT
 from ..metrics import METRICS, protocol_of
 from ..params import Params

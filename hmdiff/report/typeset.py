@@ -123,7 +123,9 @@ def comma_separated(sheet: Sheet) -> str:
 
 def numbers(cell: Cell) -> list[object]:
     """Mean, low and high of a cell to 4 decimals, empty where nothing was measured."""
-    if not isinstance(cell, Interval) or not cell.measured:
+    if not isinstance(cell, Interval):
+        return [cell, None, None]
+    if not cell.measured:
         return [None] * 3
     if cell.failed:
         return ["diverged", None, None]

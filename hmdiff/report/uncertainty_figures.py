@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from ..closed_form import NAME as PLUS
-from ..distribution import DIFFUSIONS, LIFTED, SCEPTICS, SCORES
+from ..closed_form import PLUS
+from ..distribution import DIFFUSIONS, LIFTED, NO_DIFFUSION, SCORES
 from ..params import Params
 from ..stats import Bootstrap, resample
 from .canvas import STYLE, figure, look, save
@@ -126,7 +126,7 @@ def scores(frame: pd.DataFrame, subject: str, params: Params, out: Path) -> str:
         frame: of `distribution.evaluate`.
     """
     steps = sorted(frame.loc[frame["method"].isin(DIFFUSIONS), "steps"].unique())
-    others = frame[frame["method"].isin((*SCEPTICS, PLUS))]
+    others = frame[frame["method"].isin((*NO_DIFFUSION, PLUS))]
     levels = list(others.groupby(["method", "steps"], sort=False).groups)
     panels = {"centre": "MPVE of the centre"}
     panels |= {measure: f"score {of}" for measure, of in SCORES.items() if measure != "whole"}
@@ -152,7 +152,7 @@ def scores_finding(frame: pd.DataFrame, subject: str, steps: list[int], params: 
     """What steps do to error and score without DAT, and who scores best with and without g."""
     means = frame.groupby(["method", "steps"])[["centre", "score"]].mean()
     first, last = (means.loc[("Image Feature", k)] for k in (steps[0], steps[-1]))
-    diffusions = means.drop(index=list(SCEPTICS), level="method")["score"]
+    diffusions = means.drop(index=list(NO_DIFFUSION), level="method")["score"]
     best, taken = diffusions.idxmin()
     return (
         f"{subject}: from {steps[0]} to {steps[-1]} steps the centre of Image Feature errs by "

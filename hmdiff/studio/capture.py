@@ -6,7 +6,6 @@ its place in one step. Beside the real layout lies `studio.parquet`: image, and 
 person is visible and which is outside the frame; no reader needs it.
 """
 
-import hashlib
 import io
 import json
 import multiprocessing
@@ -25,13 +24,13 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from ..body import BodyModel
+from ..checkpoint import fingerprint, own_code
 from ..files import new_file, replace_folder
 from . import layouts
 from .shoots import Shot, shoot
 from .takes import RUN, SPLITS, Take, plan
 from .wardrobe import Figure, figure
 
-VERSION = 3  # raise it when the same seed must give other images
 FIELDS = ("betas", "pose", "trans", "R", "t", "K", "visible", "truncated")
 
 
@@ -99,12 +98,10 @@ def images_per_second(
 def _open_scratch(
     folder: Path, dataset: str, counts: dict[str, int], model: BodyModel, seed: int, px: int
 ) -> Path:
-    """The scratch folder, emptied if it belongs to other settings."""
-    body = hashlib.sha256()
-    for name in ("v_template", "shapedirs", "lbs_weights", "faces_tensor"):
-        body.update(getattr(model.layer, name).numpy().tobytes())
-    body.update(model.parts.numpy().tobytes())
-    key = json.dumps([VERSION, dataset, dict(sorted(counts.items())), seed, px, body.hexdigest()])
+    """The scratch folder, emptied if it belongs to other settings or code."""
+    names = ("v_template", "shapedirs", "lbs_weights", "faces_tensor")
+    body = fingerprint([*(getattr(model.layer, name) for name in names), model.parts])
+    key = json.dumps([own_code(), dataset, dict(sorted(counts.items())), seed, px, body])
     path = folder / "key.json"
     if not (path.is_file() and path.read_text() == key):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,6 @@
 """The capture studio's repertoire of hand poses, as MANO's 15 finger joints' rotation vectors.
 
-A pose is a point in 24 anatomical angles (degrees) with joint limits: an archetype (grasps,
+A pose is a point in 20 anatomical angles (degrees) with joint limits: an archetype (grasps,
 points, counts, fists, pinches, open hands), often blended with a second, plus Gaussian variation
 that neighbouring fingers share. Draws in which fingers pass through each other are thrown away.
 The hinges are read off the model's rest joints, so any flat right hand will do. MANO's order of

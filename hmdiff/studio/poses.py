@@ -1,6 +1,6 @@
 """The capture studio's repertoire of body poses, as SMPL's 24 rotation vectors.
 
-A pose is a point in 38 anatomical angles (degrees) with joint limits: an archetype of the legs
+A pose is a point in 34 anatomical angles (degrees) with joint limits: an archetype of the legs
 (walking, sitting, kicking ...), one of the arms (phoning, crossed, waving ...), sometimes blended
 with a second, plus Gaussian variation that is correlated within a limb and between left and
 right; then mirrored half of the time. Self-penetrating draws are thrown away. The angles are
@@ -120,7 +120,7 @@ TRIES = 12
 
 
 def archetype(values: dict[str, float]) -> np.ndarray:
-    """The 38 angles (degrees) of an archetype; ValueError for a name that is no angle."""
+    """The 34 angles (degrees) of an archetype; ValueError for a name that is no angle."""
     angles = np.zeros(len(ANGLES))
     for name, value in values.items():
         names = [name] if name in LIMITS else [f"l_{name}", f"r_{name}"]
@@ -131,7 +131,7 @@ def archetype(values: dict[str, float]) -> np.ndarray:
 
 
 def _correlation() -> np.ndarray:
-    """38 x 38: 0.35 between an angle's two sides, 0.15 within a limb or the trunk."""
+    """34 x 34: 0.35 between an angle's two sides, 0.15 within a limb or the trunk."""
     C = np.eye(len(ANGLES))
     limb = [(n[:2], n[2:] in _LEG) if n[:2] in ("l_", "r_") else ("trunk", False) for n in ANGLES]
     for i, a in enumerate(ANGLES):
@@ -157,7 +157,7 @@ def _drawn(table: dict[str, dict[str, float]], names: tuple[str, ...], rng: np.r
 def draw_angles(
     rng: np.random.Generator, legs: tuple[str, ...] = (), arms: tuple[str, ...] = ()
 ) -> np.ndarray:
-    """38 angles (degrees) within LIMITS; `legs`, `arms` narrow the archetypes (empty: all)."""
+    """34 angles (degrees) within LIMITS; `legs`, `arms` narrow the archetypes (empty: all)."""
     lower = _drawn(LEGS, legs, rng)
     upper = _drawn(ARMS, arms, rng)
     if rng.random() < 0.5:  # the walker's arms need not know which leg is ahead
@@ -178,7 +178,7 @@ def mirror_angles(angles: np.ndarray) -> np.ndarray:
 
 
 def to_rotvec(angles: np.ndarray) -> np.ndarray:
-    """SMPL's 24 x 3 rotation vectors (radians) of 38 angles (degrees)."""
+    """SMPL's 24 x 3 rotation vectors (radians) of 34 angles (degrees)."""
     q = dict(zip(ANGLES, angles, strict=True))
     turns = [np.eye(3)] * 24
     turns[0] = _turn("xz", q["lean"], q["roll"])

@@ -1,4 +1,4 @@
-"""Where the capture studio's people stand: rooms, streets, backdrops, and things in the way.
+"""Where the capture studio's people stand: rooms, streets and backdrops.
 
 A stage is a handful of painted rectangles in world axes (y up, the floor at y = 0, the person
 near the origin, metres). Walls between camera and person vanish, because only faces that look at

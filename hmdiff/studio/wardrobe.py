@@ -1,7 +1,7 @@
-"""What the capture studio's people wear, and the things that get in front of them.
+"""What the capture studio's people wear.
 
 A `Figure` is what never changes about a body model; an `Outfit` is one person's skin, hair and
-clothes; props are solids in camera axes: occluders, seats, the forearm that a hand model lacks.
+clothes, and the paints of the props beside that person (`props`).
 """
 
 from dataclasses import dataclass

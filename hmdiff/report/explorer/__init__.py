@@ -165,7 +165,7 @@ def shrunk(picture: np.ndarray) -> str:
 
 
 def shown(
-    bench: Bench, part: Split, gains: Gains, tuned: dict[str, dict], model: BodyModel,
+    bench: Bench, part: Split, gains: Gains, tuned: dict[str, Knobs], model: BodyModel,
     read_image: Callable[[str], np.ndarray],
 ) -> list[dict]:  # fmt: skip
     """Pictures, heatmaps and meshes of each image of `part`.
@@ -196,18 +196,18 @@ def shown(
 
 
 def predictions(
-    bench: Bench, part: Split, gains: Gains, tuned: dict[str, dict]
+    bench: Bench, part: Split, gains: Gains, tuned: dict[str, Knobs]
 ) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
     """By name, coarse meshes (n, V, 3), normalised, the true ones among them; and the `spread` of
     the hypotheses behind them (n x V, mm), where there are several."""
     drawn = {
-        name: draw(bench, name, tuned, part, gains, tuned[name]["hypotheses"]).h_0
+        name: draw(bench, name, tuned, part, gains, tuned[name].hypotheses).h_0
         for name in (OURS, PLUS)
     }
     centres = {
         TRUTH: part.h_0,
         OURS: drawn[OURS].mean(dim=1),
-        PLUS: predict_plus(bench, Knobs(**tuned[PLUS]), part, gains.G),
+        PLUS: predict_plus(bench, tuned[PLUS], part, gains.G),
         LIFT: lift(bench, part.u_mean).detach().cpu(),
     }
     spread_mm = {
@@ -251,7 +251,7 @@ def heatmap_sheet(E_xy: np.ndarray) -> str:
 
 
 def illustrate(
-    sets: dict[str, dict], bench: Bench, test: Split, gains: Gains, tuned: dict[str, dict],
+    sets: dict[str, dict], bench: Bench, test: Split, gains: Gains, tuned: dict[str, Knobs],
     model: BodyModel, read_image: Callable[[str], np.ndarray],
 ) -> None:  # fmt: skip
     """Add pictures and meshes to the sets of `tabulate` that are of the bench's subject."""
@@ -272,7 +272,7 @@ def illustrate(
         found["heat_px"] = int(test.U.side)
         found["cube_m"] = round(float(test.U.cube * test.scale_m), 4)
         found["seed"] = bench.seed
-        found["hypotheses"] = tuned[OURS]["hypotheses"]
+        found["hypotheses"] = tuned[OURS].hypotheses
 
 
 def gather(sets: dict[str, dict], settings: Params) -> dict:
