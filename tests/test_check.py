@@ -15,7 +15,18 @@ def run(tmp_path) -> Path:
     (tmp_path / "reports").mkdir()
     (tmp_path / "params.yaml").write_text("profile: tiny\n")
     measure(tmp_path, 150.0)
+    judge(tmp_path, "holds", "undecided")
     return tmp_path
+
+
+def judge(run: Path, *verdicts: str) -> None:
+    """Two claims on a set, one on published systems, and one on the order of others."""
+    lines = ["table,kind,set,better,worse,metric,verdict", "1,ours,,Ours,SPIN,MPVE,not testable"]
+    rivals = ("Baseline A", "Image Feature")
+    for rival, verdict in zip(rivals, verdicts, strict=True):
+        lines.append(f"3,ours,3DPW-like,Ours,{rival},MPVE,{verdict}")
+    lines.append("3,order,3DPW-like,Baseline B,Baseline A,MPVE,holds")
+    (run / "reports/claims.csv").write_text("\n".join(lines) + "\n")
 
 
 def measure(run: Path, value: float, **more) -> None:
@@ -34,7 +45,24 @@ def test_a_run_holds_its_own_numbers_to_the_last_digit(run):
     assert "Of 3 errors (mm) 3 hold" in said(
         run
     ) and "3 of them to the last digit; 0 do not" in said(run)
+    assert "Of 2 verdicts on the paper's claims 2 are the same." in said(run)
     assert "|" not in said(run)
+
+
+def test_a_verdict_that_changed_is_named(run):
+    check.expect(run, run)
+    judge(run, "holds", "does not hold")
+    text = said(run)
+    assert "Of 2 verdicts on the paper's claims 1 are the same." in text
+    told = "| Table 3, 3DPW-like: Ours < Image Feature, MPVE | undecided | does not hold |"
+    assert text.splitlines()[-1] == told
+
+
+@pytest.mark.parametrize("content", ["", "table,kind\n3,ours\n", "\xff"])
+def test_damaged_claims_are_one_line(run, capsys, content):
+    (run / "reports/claims.csv").write_bytes(content.encode("latin1") + b"\x00" * len(content))
+    assert check.main([str(run)]) == (1 if content else 0)
+    assert capsys.readouterr().err.count("\n") == (1 if content else 0)
 
 
 @pytest.mark.parametrize(("value", "holds"), [(164.9, True), (165.1, False), (float("nan"), False)])
@@ -50,7 +78,10 @@ def test_a_tenth_of_the_value_is_granted(run, value, holds):
 def test_small_errors_are_granted_a_millimetre(run):
     path = check.expect(run, run)
     assert path == run / "profiles/expected/tiny.json"
-    assert json.loads(path.read_text())["body"]["threedpw"]["Ours"]["PA_MPJPE"] == [2.0, 1.0]
+    assert json.loads(path.read_text())["errors"]["body"]["threedpw"]["Ours"]["PA_MPJPE"] == [
+        2.0,
+        1.0,
+    ]
 
 
 def test_what_is_on_one_side_only_is_named(run):
@@ -74,4 +105,5 @@ def test_damaged_numbers_are_one_line(run, capsys, content):
 def test_the_committed_reports_are_the_expected_ones():
     here = dict(check.rows(json.loads((ROOT / "reports/metrics.json").read_text())))
     expected = json.loads((ROOT / "profiles/expected/default.json").read_text())
-    assert {key: pair[0] for key, pair in check.rows(expected)} == here
+    assert {key: pair[0] for key, pair in check.rows(expected["errors"])} == here
+    assert check.verdicts(ROOT) == expected["verdicts"]

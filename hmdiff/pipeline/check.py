@@ -1,13 +1,16 @@
-"""Which of the committed numbers hold on this machine.
+"""Which of the committed numbers hold on this machine, and which of the verdicts.
 
-profiles/expected/{profile}.json holds the metrics of a finished run, each with a tolerance; the
-last stage of the pipeline compares and writes reports/check.md. A difference fails nothing: on
-one machine the CPU repeats a run bit for bit, on another the order of a sum differs in the last
-bit, and training makes that grow to, at most, what another seed would change.
+profiles/expected/{profile}.json holds the metrics of a finished run, each with a tolerance, and its
+verdicts on the paper's claims; the last stage of the pipeline compares and writes reports/check.md.
+A difference fails nothing: on one machine the CPU repeats a run bit for bit, on another the order
+of a sum differs in the last bit, and training makes that grow to, at most, what another seed would
+change. Errors may move together by more than the systems differ; the verdicts tell whether the
+study says the same.
 
     python -m hmdiff.pipeline.check runs/smoke   # makes a finished run's numbers the expected ones
 """
 
+import csv
 import json
 import sys
 from collections.abc import Iterator
@@ -34,8 +37,29 @@ def rows(metrics: dict, *above: str) -> Iterator[tuple[tuple[str, ...], object]]
             yield (*above, name), value
 
 
+def verdicts(run: Path) -> dict[str, str]:
+    """The verdicts of a run's claims that it can test, by claim.
+
+    Raises:
+        FileNotFoundError, ValueError: one line; the run is not finished, or the file is damaged.
+    """
+    path, found = run / "reports/claims.csv", {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if row["kind"] == "ours" and row["set"]:
+                    claim = f"Table {row['table']}, {row['set']}: {row['better']} < {row['worse']}"
+                    found[f"{claim}, {row['metric']}"] = row["verdict"]
+    except FileNotFoundError:
+        raise unfinished(path) from None
+    except (ValueError, KeyError, csv.Error) as error:
+        raise ValueError(f"{path}: damaged ({error}); make it again with `dvc repro`") from None
+    return found
+
+
 def expect(run: Path, root: Path = Path(".")) -> Path:
-    """Make a finished run's metrics the expected ones of its profile; returns the file.
+    """Make a finished run's metrics and verdicts the expected ones of its profile; returns the
+    file.
 
     Raises:
         FileNotFoundError, ValueError: one line; the run is not finished, or its files are damaged.
@@ -46,9 +70,9 @@ def expect(run: Path, root: Path = Path(".")) -> Path:
         methods = expected.setdefault(subject, {}).setdefault(dataset, {})
         methods.setdefault(method, {})[measure] = [value, tolerance]
     path = root / EXPECTED / f"{profile(run)}.json"
-    text = json.dumps(expected, indent=1)
+    text = json.dumps({"errors": expected, "verdicts": verdicts(run)}, indent=1)
     write_file(
-        path, text.replace("[\n     ", "[").replace(",\n     ", ", ").replace("\n    ]", "]")
+        path, text.replace("[\n      ", "[").replace(",\n      ", ", ").replace("\n     ]", "]")
     )
     return path
 
@@ -66,8 +90,10 @@ def write_check(run: Path) -> None:
     """
     path = run / EXPECTED / f"{profile(run)}.json"
     here = dict(rows(_json(run / "reports/metrics.json")))
-    expected = dict(rows(_json(path))) if path.is_file() else {}
-    write_file(run / "reports/check.md", "\n".join(compared(profile(run), expected, here)) + "\n")
+    expected = _json(path) if path.is_file() else {}
+    lines = compared(profile(run), dict(rows(expected.get("errors", {}))), here)
+    lines += changed(expected.get("verdicts", {}), verdicts(run))
+    write_file(run / "reports/check.md", "\n".join(lines) + "\n")
 
 
 def compared(name: str, expected: dict, here: dict) -> list[str]:
@@ -108,12 +134,31 @@ def compared(name: str, expected: dict, here: dict) -> list[str]:
     return lines
 
 
+def changed(expected: dict[str, str], here: dict[str, str]) -> list[str]:
+    """The lines of check.md on the verdicts, by claim; none where nothing is expected."""
+    both = [claim for claim in expected if claim in here]
+    other = [claim for claim in both if here[claim] != expected[claim]]
+    if not both:
+        return []
+    lines = [
+        f"Of {len(both)} verdicts on the paper's claims {len(both) - len(other)} are the same."
+    ]
+    table = [f"| {claim} | {expected[claim]} | {here[claim]} |" for claim in other]
+    head = ["", "| claim | expected | here |", "| :-- | :-- | :-- |"]
+    return [*lines, *(head + table if table else [])]
+
+
+def unfinished(path: Path) -> FileNotFoundError:
+    """The error for a file that a finished run has."""
+    return FileNotFoundError(f"{path}: not there; finish the run with `dvc repro`")
+
+
 def _json(path: Path) -> dict:
     """The object in a JSON file."""
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: not there; finish the run with `dvc repro`") from None
+        raise unfinished(path) from None
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: damaged ({error}); get it again") from None
 
