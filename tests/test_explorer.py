@@ -253,7 +253,8 @@ def test_meshes_are_rooted_and_true_ones_are_the_splits(made, known, dataset):
         assert set(one["spread"]) == {"Ours", PLUS}
         truth = part.h_0[rows[int(place)]].numpy() * 1000 * part.scale_m
         assert np.abs(meshes["Truth"] - (truth - root @ truth)).max() < 0.06
-        assert np.abs(root @ meshes["Truth"]).max() < 0.06
+        rounded = explorer.UNIT_MM / 2 * np.abs(root).sum()  # of each vertex half a unit
+        assert np.abs(root @ meshes["Truth"]).max() < rounded + 1e-3
         J = bench.mesh.f.shape[0]
         assert len(found["joints"]) == J == len(one["joints"]["Truth"])
         assert picture(one["crop"]).shape == (explorer.PICTURE_PX, explorer.PICTURE_PX, 3)
